@@ -1,0 +1,117 @@
+//! Every limit of this crate, with its reason.
+
+/// Longest frame body of the original: `len` is refused above this before anything is read.
+pub const FRAME_LEN_MAX: usize = 1 << 24;
+
+/// Shortest frame body: one constructor id.
+pub const FRAME_LEN_MIN: usize = 4;
+
+/// Bytes before a frame's body: length and sequence number.
+pub const FRAME_HEADER_LEN: usize = 8;
+
+/// Room made at once for a frame that has been announced, beyond as much as has already come.
+///
+/// An announced length is only a claim: room doubles with what arrives, so sixteen announced MiB
+/// cost their sender sixteen MiB.
+pub const FRAME_RESERVE_MIN: usize = 64 * 1024;
+
+/// Longest piece of a message in one `tcp.fragment`.
+///
+/// 64 KiB on a 1 Gbit/s link is half a millisecond: nobody on the connection waits longer than that
+/// for somebody else's large request.
+pub const FRAGMENT_MAX: usize = 64 * 1024;
+
+/// Longest body of one answer part that our nodes send.
+///
+/// With constructor, id and final information it stays within one fragment, so answers are never
+/// fragmented and a stream never waits behind reassembly.
+pub const ANSWER_PART_MAX: usize = FRAGMENT_MAX - 1024;
+
+/// Longest whole message, assembled from fragments: one request body and its envelope.
+pub const MESSAGE_MAX: usize = REQUEST_BODY_MAX + HTTP_HEAD_MAX + 8 * 1024;
+
+/// Longest request body that is read or edited.
+///
+/// Sixteen MiB hold a long context several times over, or a dozen images as data URLs.
+pub const REQUEST_BODY_MAX: usize = 16 * 1024 * 1024;
+
+/// Most items of one TL vector.
+///
+/// An item can be larger in memory than on the wire (a header is 8 bytes there and 48 here), so the
+/// bytes that arrived are not a bound by themselves; no vector of the scheme nears this.
+pub const VECTOR_ITEMS_MAX: usize = 65_536;
+
+/// Items for which room is made before the first is read; more grow as they come.
+pub const VECTOR_PREALLOCATED_MAX: usize = 64;
+
+/// A bytes field at least this long becomes a segment of its own when a message is encoded.
+///
+/// Below it a copy is cheaper than another segment in a vectored write.
+pub const SEGMENT_MIN: usize = 4 * 1024;
+
+/// Longest signed payment: the recorded ones are 180 bytes; a bag of cells with proofs is far below.
+pub const SIGNED_PAYMENT_MAX: usize = 4 * 1024;
+
+/// Longest secret of short authorization.
+pub const SECRET_MAX: usize = 256;
+
+/// Longest model name: `name@commit:verity_hash` with room to spare.
+pub const MODEL_NAME_MAX: usize = 512;
+
+/// Longest address string; a friendly TON address has 48 characters.
+pub const ADDRESS_MAX: usize = 128;
+
+/// Longest text of a failure; longer ones are cut.
+pub const FAILURE_MESSAGE_MAX: usize = 512;
+
+/// Longest debug text that a role adds to the final information.
+pub const DEBUG_TEXT_MAX: usize = 64 * 1024;
+
+/// Longest opaque body of a recovery handover or refund.
+pub const OPAQUE_MAX: usize = 1024 * 1024;
+
+/// Longest timeout that is believed: a day. A longer wish is cut to it.
+pub const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
+/// Most headers of an HTTP envelope; the roles send fewer than ten.
+pub const HTTP_HEADERS_MAX: usize = 128;
+
+/// Most bytes of an HTTP envelope without its payload.
+pub const HTTP_HEAD_MAX: usize = 32 * 1024;
+
+/// Longest URL of an HTTP envelope; the API's paths are short.
+pub const HTTP_URL_MAX: usize = 4 * 1024;
+
+/// Longest reason phrase of an HTTP envelope.
+pub const HTTP_REASON_MAX: usize = 256;
+
+/// Deepest nesting of a request body; JSON schemas of tools reach about twenty.
+pub const JSON_DEPTH_MAX: usize = 96;
+
+/// Most members of a request body's top level; the API knows about fifty.
+pub const JSON_MEMBERS_MAX: usize = 256;
+
+/// Longest key that is compared; a longer one is none of ours.
+pub const JSON_KEY_MAX: usize = 64;
+
+/// Deepest nesting that the usage reader follows in an answer (one bit a level).
+pub const ANSWER_DEPTH_MAX: usize = 128;
+
+/// Most bytes the SSE filter holds back while an incomplete event may be the usage event.
+///
+/// A usage event is under one KiB; whatever grows beyond this is something else and is let go.
+pub const HELD_EVENT_MAX: usize = 16 * 1024;
+
+/// Hardest proof of work a dialer solves, in leading zero bits: seconds of one core.
+pub const POW_DIFFICULTY_BITS_MAX: i32 = 28;
+
+/// Default proof of work of an original listener.
+pub const POW_DIFFICULTY_BITS_ORIGINAL: i32 = 20;
+
+/// Longest peer record of a router, without its length; the recorded one has 572 bytes.
+pub const ROUTER_RECORD_MAX: usize = 4 * 1024;
+
+const _: () = assert!(ANSWER_PART_MAX < FRAGMENT_MAX);
+const _: () = assert!(FRAGMENT_MAX < FRAME_LEN_MAX);
+const _: () = assert!(REQUEST_BODY_MAX < MESSAGE_MAX);
+const _: () = assert!(ANSWER_DEPTH_MAX <= 128);

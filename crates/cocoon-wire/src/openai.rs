@@ -1,0 +1,137 @@
+//! The few fields of a request body that this layer reads, and the few edits it makes.
+//!
+//! A body is read once, strictly, into spans; edits splice around them, so every other byte of the
+//! app's body reaches the engine as it was sent.
+//! It is not a schema: fields that nobody here needs pass unread.
+//!
+//! A key given twice at the top level is refused, however it is spelled: otherwise two nodes could
+//! disagree on which one counts, and one would be billed for the other's reading.
+
+mod edit;
+mod read;
+
+use bytes::Bytes;
+use cocoon_units::Coefficient;
+use thiserror::Error;
+
+use crate::json::JsonError;
+
+pub use edit::{Edits, edit_request};
+
+/// What the network needs to know of a request body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestFields {
+    /// `model`.
+    pub model: Option<String>,
+    /// `stream`; absent and null mean false.
+    pub stream: bool,
+    /// `stream_options.include_usage`: whether the app wants the usage event.
+    pub include_usage: bool,
+    /// The smallest of `max_completion_tokens`, `max_tokens`, `max_output_tokens` that are given.
+    pub max_tokens: Option<u32>,
+    /// `n`; 1 if absent.
+    pub n: u32,
+    /// `best_of`; 1 if absent.
+    pub best_of: u32,
+    /// `max_coefficient`.
+    pub max_coefficient: Option<Coefficient>,
+    /// `timeout`, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// `enable_debug`.
+    pub enable_debug: bool,
+    /// `request_guid`.
+    pub request_guid: Option<String>,
+    /// Whether an `image_url` or the like anywhere is something other than a `data:` URL.
+    pub has_remote_image: bool,
+}
+
+impl Default for RequestFields {
+    fn default() -> Self {
+        Self {
+            model: None,
+            stream: false,
+            include_usage: false,
+            max_tokens: None,
+            n: 1,
+            best_of: 1,
+            max_coefficient: None,
+            timeout_ms: None,
+            enable_debug: false,
+            request_guid: None,
+            has_remote_image: false,
+        }
+    }
+}
+
+impl RequestFields {
+    /// Reads the fields in one pass.
+    ///
+    /// # Errors
+    ///
+    /// See [`BodyError`].
+    pub fn read(body: &Bytes) -> Result<Self, BodyError> {
+        read::RequestBody::read(body).map(|body| body.fields)
+    }
+
+    /// Whether any token limit was given.
+    #[must_use]
+    pub const fn limit_given(&self) -> bool {
+        self.max_tokens.is_some()
+    }
+
+    /// How many answers the engine may produce: the larger of `n` and `best_of`.
+    #[must_use]
+    pub fn choices(&self) -> u32 {
+        self.n.max(self.best_of)
+    }
+}
+
+/// A request body that is refused; the app is to blame. Never holds bytes of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// Not JSON.
+    #[error("the body is not valid JSON (at byte {offset})")]
+    Syntax {
+        /// Where reading stopped.
+        offset: usize,
+    },
+    /// Not an object.
+    #[error("the body must be a JSON object")]
+    NotAnObject,
+    /// The same key twice: nodes could disagree on which counts.
+    #[error("a key is given twice (at byte {offset})")]
+    DuplicateKey {
+        /// Where the second one starts.
+        offset: usize,
+    },
+    /// Nested too deeply.
+    #[error("the body is nested too deeply (at byte {offset})")]
+    TooDeep {
+        /// Where.
+        offset: usize,
+    },
+    /// Too long or too many members.
+    #[error("the body is too large")]
+    TooLarge,
+    /// A field of the wrong type or range.
+    #[error("`{field}` must be {expected}")]
+    BadField {
+        /// Which field.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+impl From<JsonError> for BodyError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Syntax { offset } => Self::Syntax { offset },
+            JsonError::TooDeep { offset } => Self::TooDeep { offset },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Edits a request body by splicing.
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::BodyError;
+use super::read::{RequestBody, StreamOptions};
+
+/// What to change in a request body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// Remove `max_coefficient`, `timeout`, `enable_debug`, `request_guid`.
+    pub strip_cocoon_fields: bool,
+    /// Add `max_tokens` where no limit is given.
+    pub max_tokens_if_missing: Option<u32>,
+    /// Lower given limits to this.
+    pub max_tokens_cap: Option<u32>,
+    /// Set `stream_options.include_usage` where `stream` is true.
+    pub include_usage: bool,
+}
+
+/// Changes a request body: every other byte stays, and an unchanged body is returned as it is.
+///
+/// # Errors
+///
+/// See [`BodyError`].
+pub fn edit_request(body: &Bytes, edits: &Edits) -> Result<Bytes, BodyError> {
+    let request = RequestBody::read(body)?;
+    let mut splices = Vec::new();
+    insert_members(&request, edits, &mut splices);
+    if edits.strip_cocoon_fields {
+        strip_members(&request, &mut splices);
+    }
+    if let Some(cap) = edits.max_tokens_cap {
+        let above = request.limits.iter().filter(|(limit, _)| *limit > cap);
+        splices.extend(above.map(|(_, value)| Splice::new(value.clone(), cap.to_string())));
+    }
+    if edits.include_usage && request.fields.stream && !request.fields.include_usage {
+        include_usage(&request, &mut splices);
+    }
+    Ok(apply(body, splices))
+}
+
+/// Bytes to put in the place of others.
+struct Splice {
+    range: Range<usize>,
+    text: String,
+}
+
+impl Splice {
+    const fn new(range: Range<usize>, text: String) -> Self {
+        Self { range, text }
+    }
+}
+
+/// New members go first, so that nothing after them needs to be looked at.
+fn insert_members(request: &RequestBody, edits: &Edits, splices: &mut Vec<Splice>) {
+    let mut members = Vec::new();
+    if let Some(limit) = edits.max_tokens_if_missing.filter(|_| !request.fields.limit_given()) {
+        let limit = edits.max_tokens_cap.map_or(limit, |cap| limit.min(cap));
+        match &request.null_max_tokens {
+            Some(null) => splices.push(Splice::new(null.clone(), limit.to_string())),
+            None => members.push(format!("\"max_tokens\":{limit}")),
+        }
+    }
+    let wants_usage = edits.include_usage && request.fields.stream;
+    if wants_usage && matches!(request.stream_options, StreamOptions::Absent) {
+        members.push("\"stream_options\":{\"include_usage\":true}".to_owned());
+    }
+    if members.is_empty() {
+        return;
+    }
+    let mut text = members.join(",");
+    let stays = |is_cocoon_field: bool| !(edits.strip_cocoon_fields && is_cocoon_field);
+    if request.members.iter().any(|member| stays(member.is_cocoon_field)) {
+        text.push(',');
+    }
+    splices.push(Splice::new(request.start..request.start, text));
+}
+
+/// Takes members out, each with one comma.
+fn strip_members(request: &RequestBody, splices: &mut Vec<Splice>) {
+    let last_kept = request.members.iter().rposition(|member| !member.is_cocoon_field);
+    let head_len = last_kept.map_or(0, |last| last.saturating_add(1));
+    let (head, tail) = request.members.split_at(head_len);
+    // Before the last member that stays, the comma after a member goes with it.
+    for member in head.iter().filter(|member| member.is_cocoon_field) {
+        let after_comma = member.whole.end.saturating_add(1);
+        splices.push(Splice::new(member.whole.start..after_comma, String::new()));
+    }
+    // After it, everything goes, and with it the comma before.
+    if let Some(last) = tail.last() {
+        let start = head.last().map_or(request.start, |kept| kept.whole.end);
+        splices.push(Splice::new(start..last.whole.end, String::new()));
+    }
+}
+
+fn include_usage(request: &RequestBody, splices: &mut Vec<Splice>) {
+    splices.push(match &request.stream_options {
+        // Inserted with the other members.
+        StreamOptions::Absent => return,
+        StreamOptions::Null(value) => Splice::new(value.clone(), "{\"include_usage\":true}".to_owned()),
+        StreamOptions::Silent { insert_at, is_empty } => {
+            let comma = if *is_empty { "" } else { "," };
+            Splice::new(*insert_at..*insert_at, format!("\"include_usage\":true{comma}"))
+        }
+        StreamOptions::Said(value) => Splice::new(value.clone(), "true".to_owned()),
+    });
+}
+
+/// Applies splices that do not overlap.
+fn apply(body: &Bytes, mut splices: Vec<Splice>) -> Bytes {
+    if splices.is_empty() {
+        return body.clone();
+    }
+    // Stable: an insertion stays before a removal at the same place.
+    splices.sort_by_key(|splice| splice.range.start);
+    let added = splices.iter().map(|splice| splice.text.len()).sum();
+    let mut out = BytesMut::with_capacity(body.len().saturating_add(added));
+    let mut position = 0;
+    for splice in &splices {
+        out.put_slice(body.get(position..splice.range.start).unwrap_or_default());
+        out.put_slice(splice.text.as_bytes());
+        position = splice.range.end;
+    }
+    out.put_slice(body.get(position..).unwrap_or_default());
+    out.freeze()
+}

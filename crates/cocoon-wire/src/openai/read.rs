@@ -1,0 +1,252 @@
+//! Reads a request body into fields and spans.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use bytes::Bytes;
+use cocoon_units::Coefficient;
+
+use super::{BodyError, RequestFields};
+use crate::json::{Json, Member, RawText, Visitor};
+use crate::limits::{JSON_MEMBERS_MAX, REQUEST_BODY_MAX, TIMEOUT_MS_MAX};
+
+/// Fields that the original's client takes out before it forwards a body.
+const COCOON_FIELDS: [&str; 4] = ["max_coefficient", "timeout", "enable_debug", "request_guid"];
+
+/// A body's fields, and where what may be edited lies.
+pub(super) struct RequestBody {
+    pub(super) fields: RequestFields,
+    /// Just after the opening brace.
+    pub(super) start: usize,
+    /// Every member, in order.
+    pub(super) members: Vec<Span>,
+    /// The values of given limits.
+    pub(super) limits: Vec<(u32, Range<usize>)>,
+    /// A `max_tokens` that is there and null.
+    pub(super) null_max_tokens: Option<Range<usize>>,
+    pub(super) stream_options: StreamOptions,
+}
+
+/// Where one member lies.
+pub(super) struct Span {
+    /// From after the preceding brace or comma to the following comma or brace.
+    pub(super) whole: Range<usize>,
+    pub(super) is_cocoon_field: bool,
+}
+
+/// What must change for the usage event to come.
+pub(super) enum StreamOptions {
+    Absent,
+    /// `null`: replace it.
+    Null(Range<usize>),
+    /// An object without `include_usage`: insert after its brace.
+    Silent {
+        insert_at: usize,
+        is_empty: bool,
+    },
+    /// An object with `include_usage`: replace the value.
+    Said(Range<usize>),
+}
+
+impl RequestBody {
+    pub(super) fn read(body: &Bytes) -> Result<Self, BodyError> {
+        if body.len() > REQUEST_BODY_MAX {
+            return Err(BodyError::TooLarge);
+        }
+        let mut json = Json::new(body)?;
+        let text = json.body();
+        json.skip_space();
+        if json.peek() != Some(b'{') {
+            // A body that is no JSON at all is told so, rather than that it is no object.
+            json.value(0, &mut RemoteImages::default(), Role::Plain)?;
+            json.finish()?;
+            return Err(BodyError::NotAnObject);
+        }
+        let mut images = RemoteImages::default();
+        let members = read_members(&mut json, &mut images)?;
+        json.finish()?;
+        let mut request = Self {
+            fields: RequestFields::default(),
+            start: members.first().map_or(0, |member| member.whole.start),
+            members: Vec::with_capacity(members.len()),
+            limits: Vec::new(),
+            null_max_tokens: None,
+            stream_options: StreamOptions::Absent,
+        };
+        request.fields.has_remote_image = images.found;
+        if members.is_empty() {
+            request.start = text.find('{').unwrap_or(0).saturating_add(1);
+        }
+        for member in members {
+            request.take(text, &member)?;
+        }
+        Ok(request)
+    }
+
+    fn take(&mut self, text: &str, member: &Member<'_>) -> Result<(), BodyError> {
+        let key = member.key.decode();
+        let raw = text.get(member.value.clone()).unwrap_or_default();
+        let fields = &mut self.fields;
+        match key.as_ref() {
+            "model" => fields.model = read_text("model", raw)?,
+            "stream" => fields.stream = read_bool("stream", raw)?,
+            "stream_options" => self.take_stream_options(text, &member.value)?,
+            "max_tokens" if raw == "null" => self.null_max_tokens = Some(member.value.clone()),
+            "max_tokens" => self.take_limit("max_tokens", raw, &member.value)?,
+            "max_completion_tokens" => {
+                self.take_limit("max_completion_tokens", raw, &member.value)?;
+            }
+            "max_output_tokens" => self.take_limit("max_output_tokens", raw, &member.value)?,
+            "n" => fields.n = read_choices("n", raw)?,
+            "best_of" => fields.best_of = read_choices("best_of", raw)?,
+            "max_coefficient" => {
+                let coefficient = read_count("max_coefficient", raw)?;
+                fields.max_coefficient = coefficient.map(Coefficient::from_thousandths);
+            }
+            "timeout" => fields.timeout_ms = read_seconds("timeout", raw)?,
+            "enable_debug" => fields.enable_debug = read_bool("enable_debug", raw)?,
+            "request_guid" => fields.request_guid = read_text("request_guid", raw)?,
+            _ => {}
+        }
+        self.members.push(Span { whole: member.whole.clone(), is_cocoon_field: COCOON_FIELDS.contains(&key.as_ref()) });
+        Ok(())
+    }
+
+    fn take_limit(&mut self, field: &'static str, raw: &str, value: &Range<usize>) -> Result<(), BodyError> {
+        if let Some(limit) = read_count(field, raw)? {
+            self.limits.push((limit, value.clone()));
+            let smaller = self.fields.max_tokens.map_or(limit, |other| other.min(limit));
+            self.fields.max_tokens = Some(smaller);
+        }
+        Ok(())
+    }
+
+    fn take_stream_options(&mut self, text: &str, value: &Range<usize>) -> Result<(), BodyError> {
+        let mut json = Json::at(text, value.start);
+        match json.peek() {
+            Some(b'{') => {}
+            Some(b'n') => {
+                self.stream_options = StreamOptions::Null(value.clone());
+                return Ok(());
+            }
+            Some(_) | None => {
+                return Err(bad_field("stream_options", "an object"));
+            }
+        }
+        let members = read_members(&mut json, &mut RemoteImages::default())?;
+        self.stream_options =
+            StreamOptions::Silent { insert_at: value.start.saturating_add(1), is_empty: members.is_empty() };
+        for member in members {
+            if member.key.decode() == "include_usage" {
+                let raw = text.get(member.value.clone()).unwrap_or_default();
+                self.fields.include_usage = read_bool("stream_options.include_usage", raw)?;
+                self.stream_options = StreamOptions::Said(member.value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads an object's members and refuses a key that comes twice.
+fn read_members<'a>(json: &mut Json<'a>, images: &mut RemoteImages) -> Result<Vec<Member<'a>>, BodyError> {
+    let mut members = Vec::new();
+    let mut keys = BTreeSet::new();
+    let mut refused = None;
+    json.object(0, images, Role::Plain, &mut |member| {
+        if refused.is_none() && members.len() >= JSON_MEMBERS_MAX {
+            refused = Some(BodyError::TooLarge);
+        }
+        if refused.is_none() && !keys.insert(member.key.decode()) {
+            refused = Some(BodyError::DuplicateKey { offset: member.whole.start });
+        }
+        if refused.is_none() {
+            members.push(member);
+        }
+    })?;
+    refused.map_or(Ok(members), Err)
+}
+
+const fn bad_field(field: &'static str, expected: &'static str) -> BodyError {
+    BodyError::BadField { field, expected }
+}
+
+fn read_bool(field: &'static str, raw: &str) -> Result<bool, BodyError> {
+    match raw {
+        "true" => Ok(true),
+        "false" | "null" => Ok(false),
+        _ => Err(bad_field(field, "true or false")),
+    }
+}
+
+fn read_count(field: &'static str, raw: &str) -> Result<Option<u32>, BodyError> {
+    if raw == "null" {
+        return Ok(None);
+    }
+    raw.parse().map(Some).map_err(|_| bad_field(field, "a whole number from 0 to 4294967295"))
+}
+
+fn read_choices(field: &'static str, raw: &str) -> Result<u32, BodyError> {
+    let choices = read_count(field, raw)?.unwrap_or(1);
+    if choices == 0 { Err(bad_field(field, "a whole number from 1 on")) } else { Ok(choices) }
+}
+
+fn read_seconds(field: &'static str, raw: &str) -> Result<Option<u64>, BodyError> {
+    if raw == "null" {
+        return Ok(None);
+    }
+    let seconds: Option<f64> = raw.parse().ok();
+    let ms = seconds.map(|seconds| (seconds * 1_000.0).ceil());
+    let ms = ms.filter(|ms| ms.is_finite() && *ms > 0.0);
+    let ms = ms.ok_or_else(|| bad_field(field, "a positive number of seconds"))?;
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, then it is cut")]
+    #[expect(clippy::cast_sign_loss, reason = "only positive values are left")]
+    let ms = ms as u64;
+    Ok(Some(ms.min(TIMEOUT_MS_MAX)))
+}
+
+fn read_text(field: &'static str, raw: &str) -> Result<Option<String>, BodyError> {
+    match raw.as_bytes().first() {
+        Some(b'"') => Ok(Some(Json::at(raw, 0).string()?.decode().into_owned())),
+        Some(b'n') => Ok(None),
+        Some(_) | None => Err(bad_field(field, "a string")),
+    }
+}
+
+/// Looks for media that an engine would fetch.
+#[derive(Default)]
+struct RemoteImages {
+    found: bool,
+}
+
+/// What a value is to the search.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Plain,
+    /// The value of a key such as `image_url`: a URL, or an object with one.
+    Media,
+}
+
+impl Visitor for RemoteImages {
+    type Role = Role;
+
+    fn item(&mut self, parent: Role) -> Role {
+        parent
+    }
+
+    fn member(&mut self, parent: Role, key: &RawText<'_>) -> Role {
+        match (parent, key.decode().as_ref()) {
+            (_, "image_url" | "video_url" | "audio_url" | "file_url") => Role::Media,
+            (Role::Media, "url") => Role::Media,
+            (Role::Media | Role::Plain, _) => Role::Plain,
+        }
+    }
+
+    /// Whatever is not a `data:` URL is taken for remote: engines read more schemes than one knows.
+    fn text(&mut self, role: Role, text: &RawText<'_>) {
+        if role == Role::Media {
+            let url = text.decode();
+            let scheme = url.trim_start().get(..5);
+            self.found |= !scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! An incremental JSON scanner that knows only the way to `usage`.
+//!
+//! It keeps one bit a level (object or array), the path of the first few levels, and one short key.
+//! It is lenient: whatever is not JSON is skipped or stops it, and never fails.
+
+use memchr::memchr2;
+
+use crate::limits::ANSWER_DEPTH_MAX;
+
+/// Counts of a usage object; `None` where it was silent.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) prompt: Option<u64>,
+    pub(super) cached: Option<u64>,
+    pub(super) completion: Option<u64>,
+    pub(super) reasoning: Option<u64>,
+}
+
+impl Counts {
+    pub(super) const fn any(&self) -> bool {
+        self.prompt.is_some() || self.cached.is_some() || self.completion.is_some() || self.reasoning.is_some()
+    }
+
+    /// A later object overrides the counts that it names.
+    fn update(&mut self, later: &Self) {
+        self.prompt = later.prompt.or(self.prompt);
+        self.cached = later.cached.or(self.cached);
+        self.completion = later.completion.or(self.completion);
+        self.reasoning = later.reasoning.or(self.reasoning);
+    }
+}
+
+/// What a container is on the way to `usage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Other,
+    Top,
+    /// `response` or `message` of a typed event.
+    Wrapper,
+    Usage,
+    PromptDetails,
+    CompletionDetails,
+    /// The top level's `choices` array.
+    Choices,
+}
+
+/// A key on the way to `usage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Key {
+    #[default]
+    Other,
+    Usage,
+    Wrapper,
+    Choices,
+    Prompt,
+    Completion,
+    PromptDetails,
+    CompletionDetails,
+    Cached,
+    Reasoning,
+}
+
+impl Key {
+    fn of(text: &[u8]) -> Self {
+        match text {
+            b"usage" => Self::Usage,
+            b"response" | b"message" => Self::Wrapper,
+            b"choices" => Self::Choices,
+            b"prompt_tokens" | b"input_tokens" => Self::Prompt,
+            b"completion_tokens" | b"output_tokens" => Self::Completion,
+            b"prompt_tokens_details" | b"input_tokens_details" => Self::PromptDetails,
+            b"completion_tokens_details" | b"output_tokens_details" => Self::CompletionDetails,
+            b"cached_tokens" => Self::Cached,
+            b"reasoning_tokens" => Self::Reasoning,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The longest known key has 25 letters.
+const KEY_LEN_MAX: usize = 32;
+/// Levels whose place matters: top, wrapper, usage, details.
+const PLACES: usize = 4;
+
+/// Whether the document's `choices` are what a usage-only event has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Choices {
+    #[default]
+    Unseen,
+    Empty,
+    Filled,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Between tokens.
+    #[default]
+    Between,
+    /// In a string whose text does not matter.
+    Text,
+    /// After a backslash in such a string.
+    TextEscape,
+    /// In a key that may matter.
+    KeyText,
+    /// In a number that may matter, with its value so far (none: not a count).
+    Number(Option<u64>),
+    /// In a number or word that does not matter.
+    Word,
+    /// Nested too deeply, or not JSON: blind until the next document.
+    Blind,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Scanner {
+    state: State,
+    depth: usize,
+    /// One bit a level, the innermost lowest: whether it is an object.
+    objects: u128,
+    places: [Place; PLACES],
+    /// Whether the next string of the innermost object is a key.
+    expects_key: bool,
+    key: Key,
+    key_text: [u8; KEY_LEN_MAX],
+    key_len: usize,
+    /// Of the usage object that is open.
+    open: Counts,
+    open_is_malformed: bool,
+    counts: Counts,
+    is_malformed: bool,
+    // What the filter asks about the current document.
+    choices: Choices,
+    has_usage: bool,
+    documents: u32,
+    is_object: bool,
+}
+
+impl Scanner {
+    pub(super) const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub(super) const fn is_malformed(&self) -> bool {
+        self.is_malformed
+    }
+
+    /// Forgets the current document, whole or not, but not the counts.
+    pub(super) fn next_document(&mut self) {
+        let (counts, is_malformed) = (self.counts, self.is_malformed);
+        *self = Self { counts, is_malformed, ..Self::default() };
+    }
+
+    /// Whether what came since the last document is one whole object with `choices: []` and a
+    /// usage object.
+    pub(super) fn is_usage_only(&self) -> bool {
+        self.may_become_usage_only()
+            && self.documents == 1
+            && self.depth == 0
+            && self.choices == Choices::Empty
+            && self.has_usage
+    }
+
+    /// Whether more bytes could still make it so.
+    pub(super) fn may_become_usage_only(&self) -> bool {
+        let started = self.documents > 0 || self.depth > 0 || self.state != State::Between;
+        self.choices != Choices::Filled
+            && self.state != State::Blind
+            && self.documents <= 1
+            && (!started || self.is_object)
+    }
+
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            bytes = match self.state {
+                State::Blind => return,
+                State::Text => self.skip_text(bytes),
+                State::TextEscape => {
+                    self.state = State::Text;
+                    rest
+                }
+                State::KeyText => {
+                    self.key_byte(byte);
+                    rest
+                }
+                State::Number(value) => {
+                    if self.number_byte(value, byte) {
+                        rest
+                    } else {
+                        bytes
+                    }
+                }
+                State::Word => {
+                    if is_end_of_word(byte) {
+                        self.state = State::Between;
+                        bytes
+                    } else {
+                        rest
+                    }
+                }
+                State::Between => {
+                    self.token(byte);
+                    rest
+                }
+            };
+        }
+    }
+
+    /// Skips to the end of a string or of the bytes.
+    fn skip_text<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let Some(end) = memchr2(b'"', b'\\', bytes) else {
+            return &[];
+        };
+        self.state = match bytes.get(end) {
+            Some(b'\\') => State::TextEscape,
+            Some(_) | None => State::Between,
+        };
+        bytes.get(end.saturating_add(1)..).unwrap_or_default()
+    }
+
+    /// One byte between tokens.
+    fn token(&mut self, byte: u8) {
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b'{' => self.open(Container::Object),
+            b'[' => self.open(Container::Array),
+            b'}' => self.close(Container::Object),
+            b']' => self.close(Container::Array),
+            b',' => self.expects_key = self.in_object(),
+            b':' => self.expects_key = false,
+            b'"' if self.expects_key => {
+                self.key = Key::Other;
+                self.key_len = 0;
+                let matters = self.place() != Place::Other;
+                self.state = if matters { State::KeyText } else { State::Text };
+            }
+            b'"' => {
+                self.value_starts();
+                self.scalar_at_top();
+                self.state = State::Text;
+            }
+            _ => {
+                self.value_starts();
+                self.scalar(byte);
+            }
+        }
+    }
+
+    fn key_byte(&mut self, byte: u8) {
+        match byte {
+            b'"' => {
+                let text = self.key_text.get(..self.key_len).unwrap_or_default();
+                self.key = Key::of(text);
+                self.state = State::Between;
+            }
+            // Our keys need no escapes: whatever this one spells, it is skipped.
+            b'\\' => self.state = State::TextEscape,
+            _ => match self.key_text.get_mut(self.key_len) {
+                Some(slot) => {
+                    *slot = byte;
+                    self.key_len = self.key_len.saturating_add(1);
+                }
+                None => self.state = State::Text,
+            },
+        }
+    }
+
+    /// The first byte of a number or a word.
+    fn scalar(&mut self, byte: u8) {
+        let is_count = self.counter().is_some();
+        self.state = match byte {
+            b'0'..=b'9' if is_count => State::Number(Some(u64::from(byte.wrapping_sub(b'0')))),
+            b'-' if is_count => State::Number(None),
+            _ => State::Word,
+        };
+        self.scalar_at_top();
+    }
+
+    /// Takes a byte into the number, or ends the number before it.
+    fn number_byte(&mut self, value: Option<u64>, byte: u8) -> bool {
+        if is_end_of_word(byte) {
+            self.count(value);
+            self.state = State::Between;
+            return false;
+        }
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte.wrapping_sub(b'0')));
+        let longer = value
+            .zip(digit)
+            .and_then(|(value, digit)| value.checked_mul(10)?.checked_add(digit))
+            .filter(|&value| i64::try_from(value).is_ok());
+        self.state = State::Number(longer);
+        true
+    }
+
+    /// A whole number that stands behind a key of interest.
+    fn count(&mut self, value: Option<u64>) {
+        match (value, self.counter()) {
+            (Some(_), Some(counter)) => *counter = value,
+            (None, _) => self.open_is_malformed = true,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// Where the value of the current key goes, if it is a count.
+    fn counter(&mut self) -> Option<&mut Option<u64>> {
+        match (self.place(), self.key) {
+            (Place::Usage, Key::Prompt) => Some(&mut self.open.prompt),
+            (Place::Usage, Key::Completion) => Some(&mut self.open.completion),
+            (Place::PromptDetails, Key::Cached) => Some(&mut self.open.cached),
+            (Place::CompletionDetails, Key::Reasoning) => Some(&mut self.open.reasoning),
+            _ => None,
+        }
+    }
+
+    fn open(&mut self, container: Container) {
+        self.value_starts();
+        let place = self.place_of_child(container);
+        if self.depth >= ANSWER_DEPTH_MAX {
+            self.state = State::Blind;
+            return;
+        }
+        if self.depth == 0 {
+            self.is_object = container == Container::Object;
+        }
+        if place == Place::Usage {
+            self.open = Counts::default();
+            self.open_is_malformed = false;
+            self.has_usage = true;
+        }
+        if let Some(slot) = self.places.get_mut(self.depth) {
+            *slot = place;
+        }
+        self.depth = self.depth.saturating_add(1);
+        self.objects = (self.objects << 1) | u128::from(container == Container::Object);
+        self.expects_key = container == Container::Object;
+        self.key = Key::Other;
+    }
+
+    fn place_of_child(&self, container: Container) -> Place {
+        match (container, self.place(), self.key) {
+            (Container::Object, _, _) if self.depth == 0 => Place::Top,
+            (Container::Object, Place::Top, Key::Wrapper) => Place::Wrapper,
+            (Container::Object, Place::Top | Place::Wrapper, Key::Usage) => Place::Usage,
+            (Container::Object, Place::Usage, Key::PromptDetails) => Place::PromptDetails,
+            (Container::Object, Place::Usage, Key::CompletionDetails) => Place::CompletionDetails,
+            (Container::Array, Place::Top, Key::Choices) => Place::Choices,
+            _ => Place::Other,
+        }
+    }
+
+    fn close(&mut self, container: Container) {
+        if self.depth == 0 || self.in_object() != (container == Container::Object) {
+            self.state = State::Blind;
+            return;
+        }
+        match self.place() {
+            Place::Usage => self.commit(),
+            Place::Choices if self.choices == Choices::Unseen => self.choices = Choices::Empty,
+            Place::Other
+            | Place::Top
+            | Place::Wrapper
+            | Place::PromptDetails
+            | Place::CompletionDetails
+            | Place::Choices => {}
+        }
+        self.depth = self.depth.saturating_sub(1);
+        self.objects >>= 1;
+        self.expects_key = false;
+        self.key = Key::Other;
+        if self.depth == 0 {
+            self.documents = self.documents.saturating_add(1);
+        }
+    }
+
+    /// A usage object is complete.
+    fn commit(&mut self) {
+        if self.open_is_malformed {
+            self.is_malformed = true;
+        } else {
+            self.counts.update(&self.open);
+        }
+    }
+
+    fn value_starts(&mut self) {
+        if self.place() == Place::Choices {
+            self.choices = Choices::Filled;
+        }
+    }
+
+    /// A bare string, number or word outside any container is a document that is no object.
+    fn scalar_at_top(&mut self) {
+        if self.depth == 0 {
+            self.is_object = false;
+            self.documents = self.documents.saturating_add(1);
+        }
+    }
+
+    const fn in_object(&self) -> bool {
+        self.depth > 0 && self.objects & 1 == 1
+    }
+
+    /// The place of the innermost container.
+    fn place(&self) -> Place {
+        let index = self.depth.checked_sub(1);
+        index.and_then(|index| self.places.get(index)).copied().unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Container {
+    Object,
+    Array,
+}
+
+const fn is_end_of_word(byte: u8) -> bool {
+    matches!(byte, b',' | b'}' | b']' | b'{' | b'[' | b':' | b'"' | b' ' | b'\t' | b'\r' | b'\n')
+}
