@@ -1,0 +1,11 @@
+//! Connections end to end: over memory with a virtual clock, and over loopback TCP.
+
+// `cfg(test)` tells clippy that helpers, too, may unwrap and panic.
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod handshake;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod support;
