@@ -1,0 +1,345 @@
+//! The proxy's core: synchronous and total. It decides; the driver does.
+//!
+//! `handle(now, event, actions)` takes one event of a closed enum and appends what must be done.
+//! It owns admission, routing, the queue and the reservations; it knows no socket, no clock, no TL,
+//! and no byte of a prompt. It is not on the data path: of an answer it hears the start, the end
+//! and the failure, never the parts.
+//!
+//! One request:
+//!
+//! 1. [`Event::Run`] → `admit`: drain, cancelled before it came, duplicate id, limits, model, price,
+//!    reservation. A refusal is [`Action::Fail`] and [`Action::Forget`].
+//! 2. A worker with room is chosen (`workers`) → [`Action::Dispatch`]; else it queues, bounded in
+//!    number and time.
+//! 3. The worker fails before anything was sent → another worker, up to three, within the deadline.
+//! 4. [`Event::Ended`] → the ledger settles, never above the reservation → [`Action::Settled`].
+//! 5. A cancelled request waits a short while for its worker's word on what it used.
+//!
+//! Invariants, held by a property test over random histories: each accepted request is settled or
+//! released exactly once, [`Action::Forget`] is the last action of every key, no action names a
+//! peer that has left, and nobody waits in a queue while a worker it may use has room.
+//! Events that name what is gone are late, not wrong, and are ignored.
+
+mod admission;
+mod ends;
+mod event;
+mod path;
+mod refusal;
+mod requests;
+mod tally;
+mod workers;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use cocoon_ledger::{Balance, Ledger, PayerId, Totals};
+use cocoon_units::{AdjustedTokens, Multipliers};
+use cocoon_wire::RequestId;
+use cocoon_wire::failure::Failure;
+use cocoon_wire::message::{TokensUsed, WorkerInstance, WorkerType};
+
+pub(crate) use admission::clamp;
+pub use event::{
+    Action, CancelSupport, ClientId, Dispatch, Event, RequestKey, RunQuery, Settlement, WorkerChange, WorkerId,
+    WorkerProfile,
+};
+pub use tally::{ModelStatus, Tally};
+
+use crate::limits::{MODELS_MAX, WORKER_SLOTS_MAX};
+use requests::{Bill, Requests, State};
+use workers::{Choice, ModelId, Worker, Workers};
+
+/// What the operator decides.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreConfig {
+    /// The network's weights of the kinds of tokens.
+    pub multipliers: Multipliers,
+    /// What each client may use before it pays.
+    pub stake: AdjustedTokens,
+    /// Requests that wait for a worker, all models together.
+    pub queue_max: usize,
+    /// How long one waits.
+    pub queue_timeout: Duration,
+    /// Requests of one client connection at once, waiting ones included.
+    pub client_in_flight_max: usize,
+}
+
+/// The core. See the module.
+#[derive(Debug)]
+pub struct Core {
+    config: CoreConfig,
+    ledger: Ledger,
+    clients: BTreeMap<ClientId, Client>,
+    workers: Workers,
+    requests: Requests,
+    models: Models,
+    drain: Option<Drain>,
+    tally: Tally,
+}
+
+/// One connected client.
+#[derive(Debug)]
+struct Client {
+    payer: PayerId,
+    in_flight: HashMap<RequestId, RequestKey>,
+    early_cancels: VecDeque<RequestId>,
+}
+
+/// Names of models, in the order they were first served.
+#[derive(Debug, Default)]
+struct Models {
+    ids: BTreeMap<String, ModelId>,
+    names: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    until: Instant,
+    announced: bool,
+}
+
+impl Core {
+    /// A core without peers.
+    #[must_use]
+    pub fn new(config: CoreConfig) -> Self {
+        Self {
+            config,
+            ledger: Ledger::new(),
+            clients: BTreeMap::new(),
+            workers: Workers::default(),
+            requests: Requests::default(),
+            models: Models::default(),
+            drain: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes one event and appends what must be done to `actions`.
+    pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::ClientJoined { client, owner } => self.client_joined(client, &owner, actions),
+            Event::ClientLeft { client } => self.client_left(now, client, actions),
+            Event::WorkerJoined { worker, profile } => self.worker_joined(now, worker, profile, actions),
+            Event::WorkerLeft { worker } => self.worker_left(now, worker, actions),
+            Event::WorkerChanged { worker, change } => self.worker_changed(now, worker, change, actions),
+            Event::WorkerLoad { worker, load } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.report(load);
+                }
+            }
+            Event::Run(query) => self.run(now, query, actions),
+            Event::AnswerStarted { key, worker } => self.answer_started(key, worker),
+            Event::Ended { key, worker, tokens } => self.ended(now, key, worker, tokens, actions),
+            Event::Failed { key, worker, failure, tokens } => {
+                self.failed(now, key, worker, failure, tokens, actions);
+            }
+            Event::ClientStalled { key, worker } => self.client_stalled(now, key, worker, actions),
+            Event::Cancelled { client, request_id } => self.cancelled(now, client, request_id, actions),
+            Event::Tick => self.tick(now, actions),
+            Event::Drain { until } => self.drain(until),
+        }
+        self.announce_drained(actions);
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let drain = self.drain.filter(|drain| !drain.announced).map(|drain| drain.until);
+        [self.requests.next_timer(), drain].into_iter().flatten().min()
+    }
+
+    /// The served models, worker by worker, for clients that ask.
+    #[must_use]
+    pub fn worker_types(&self) -> Vec<WorkerType> {
+        let instance = |worker: &Worker| WorkerInstance {
+            coefficient: worker.coefficient,
+            active_requests: worker.active,
+            max_active_requests: worker.slots,
+        };
+        let of_model = |model| WorkerType {
+            name: self.models.name(model).to_owned(),
+            workers: self.workers.of_model(model).filter(|(_, w)| w.enabled).map(|(_, w)| instance(w)).collect(),
+        };
+        self.workers.models().map(of_model).filter(|model| !model.workers.is_empty()).collect()
+    }
+
+    /// The account of a client, while it is connected.
+    #[must_use]
+    pub fn client_balance(&self, client: ClientId) -> Option<Balance> {
+        self.clients.get(&client).map(|client| self.ledger.balance(client.payer))
+    }
+
+    /// How many requests of a client are in flight.
+    #[must_use]
+    pub fn client_in_flight(&self, client: ClientId) -> usize {
+        self.clients.get(&client).map_or(0, |client| client.in_flight.len())
+    }
+
+    /// What a worker has earned, while it is connected.
+    #[must_use]
+    pub fn worker_earned(&self, worker: WorkerId) -> Option<AdjustedTokens> {
+        self.workers.get(worker).map(|worker| self.ledger.earned(worker.payee))
+    }
+
+    /// What the worker of this wallet has earned on this and earlier connections.
+    #[must_use]
+    pub fn earned_by(&self, owner: &str) -> AdjustedTokens {
+        self.ledger.find_payee(owner).map_or(AdjustedTokens::ZERO, |payee| self.ledger.earned(payee))
+    }
+
+    /// What happened so far, and what is here now.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        Tally {
+            clients: self.clients.len(),
+            workers: self.workers.len(),
+            requests: self.requests.len(),
+            queued: self.requests.queued(),
+            held_bytes: self.requests.prompt_bytes(),
+            draining: self.drain.is_some(),
+            ..self.tally
+        }
+    }
+
+    /// Sums of the ledger.
+    #[must_use]
+    pub fn ledger_totals(&self) -> Totals {
+        self.ledger.totals()
+    }
+
+    /// One row a served model; aggregates only.
+    #[must_use]
+    pub fn model_status(&self) -> Vec<ModelStatus> {
+        let of_model = |model| ModelStatus {
+            name: self.models.name(model).to_owned(),
+            workers: self.workers.of_model(model).count(),
+            slots: self.workers.of_model(model).map(|(_, worker)| u64::from(worker.slots)).sum(),
+            active: self.workers.of_model(model).map(|(_, worker)| u64::from(worker.active)).sum(),
+            queued: self.requests.queue_len(model),
+        };
+        self.workers.models().map(of_model).collect()
+    }
+}
+
+/// Peers that come and go.
+impl Core {
+    fn client_joined(&mut self, client: ClientId, owner: &str, actions: &mut Vec<Action>) {
+        match self.ledger.open_payer(owner, self.config.stake) {
+            Ok(payer) => {
+                let new = Client { payer, in_flight: HashMap::new(), early_cancels: VecDeque::new() };
+                self.clients.insert(client, new);
+            }
+            Err(_) => actions.push(Action::CloseClient { client, failure: refusal::accounts_full() }),
+        }
+    }
+
+    fn client_left(&mut self, now: Instant, client: ClientId, actions: &mut Vec<Action>) {
+        let Some(gone) = self.clients.remove(&client) else { return };
+        let mut keys: Vec<_> = gone.in_flight.into_values().collect();
+        keys.sort_unstable();
+        for key in keys {
+            self.give_up(now, key, Bill::Usage, None, actions);
+        }
+    }
+
+    fn worker_joined(&mut self, now: Instant, id: WorkerId, profile: WorkerProfile, actions: &mut Vec<Action>) {
+        let Ok(payee) = self.ledger.open_payee(&profile.owner) else {
+            let failure = refusal::accounts_full();
+            return actions.push(Action::CloseWorker { worker: id, failure });
+        };
+        let Some(model) = self.models.open(profile.model) else {
+            let failure = refusal::models_full();
+            return actions.push(Action::CloseWorker { worker: id, failure });
+        };
+        let slots = profile.slots.min(WORKER_SLOTS_MAX);
+        let worker = Worker::new(payee, model, profile.coefficient, slots, profile.enabled, profile.cancel);
+        self.workers.insert(id, worker);
+        self.pump(now, model, actions);
+    }
+
+    fn worker_left(&mut self, now: Instant, id: WorkerId, actions: &mut Vec<Action>) {
+        if self.workers.remove(id).is_none() {
+            return;
+        }
+        // Requests in the queue wait on: a worker that lost its connection is usually back at once.
+        for key in self.requests.at_worker(id) {
+            self.failed(now, key, id, refusal::worker_lost(), TokensUsed::default(), actions);
+        }
+    }
+
+    fn worker_changed(&mut self, now: Instant, id: WorkerId, change: WorkerChange, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.change(change);
+        let model = worker.model;
+        self.pump(now, model, actions);
+    }
+}
+
+/// Helpers.
+impl Core {
+    /// The state of a request, if this worker has it.
+    fn state_at(&self, key: RequestKey, id: WorkerId) -> Option<&State> {
+        let state = &self.requests.get(key)?.state;
+        (state.worker() == Some(id)).then_some(state)
+    }
+
+    fn note_failure(&mut self, now: Instant, id: WorkerId, failure: &Failure) {
+        if path::is_retryable(failure)
+            && let Some(worker) = self.workers.get_mut(id)
+        {
+            worker.misbehaved(now);
+        }
+    }
+
+    /// A worker has one request less: the next in the queue may have its place.
+    fn free_slot(&mut self, now: Instant, id: WorkerId, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        debug_assert!(worker.active > 0, "a slot was freed twice");
+        worker.active = worker.active.saturating_sub(1);
+        let model = worker.model;
+        self.pump(now, model, actions);
+    }
+
+    /// Sends on whoever waits and now has a worker with room, in order.
+    fn pump(&mut self, now: Instant, model: ModelId, actions: &mut Vec<Action>) {
+        let mut place = 0;
+        while self.workers.any_room(model) {
+            let Some(key) = self.requests.queued_at(model, place) else { break };
+            let Some(request) = self.requests.get(key) else { break };
+            match self.workers.choose(now, model, request.max_coefficient, &request.excluded) {
+                Choice::Now(worker) => self.dispatch(now, key, worker, actions),
+                Choice::Later | Choice::AbovePrice | Choice::Nobody => place += 1,
+            }
+        }
+    }
+
+    fn expected_wait(&self, model: ModelId) -> Duration {
+        self.workers.expected_wait(model, self.requests.queue_len(model))
+    }
+}
+
+impl Models {
+    fn open(&mut self, name: String) -> Option<ModelId> {
+        if let Some(id) = self.ids.get(&name) {
+            return Some(*id);
+        }
+        if self.names.len() >= MODELS_MAX {
+            return None;
+        }
+        let id = ModelId(self.names.len());
+        self.names.push(name.clone());
+        self.ids.insert(name, id);
+        Some(id)
+    }
+
+    fn find(&self, name: &str) -> Option<ModelId> {
+        self.ids.get(name).copied()
+    }
+
+    fn name(&self, id: ModelId) -> &str {
+        self.names.get(id.0).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! Every bound of the proxy, each with its reason.
+//!
+//! Bounds on bytes of one message are `cocoon_wire::limits`, on one connection `cocoon_net::limits`.
+
+use std::time::Duration;
+
+/// How many workers one request is tried on. Three rule out one bad worker and one bad moment; more
+/// would spend the caller's deadline and the network's capacity on a request that breaks engines.
+pub const ATTEMPTS_MAX: usize = 3;
+
+/// Tokens that a chat template and its default system prompt may add to the bytes of a prompt.
+/// The recorded template adds 30; templates that describe tools add a few hundred.
+pub const TEMPLATE_TOKENS_MARGIN: u64 = 512;
+
+/// Bytes of request bodies held while they wait or may be retried, all clients together.
+/// Sixteen of the largest requests, or a hundred thousand ordinary ones.
+pub const HELD_BYTES_MAX: u64 = 256 << 20;
+
+/// Cancellations remembered for requests that have not arrived, per client. A cancellation can
+/// overtake only requests that are still in the connection's queue.
+pub const EARLY_CANCELS_MAX: usize = 64;
+
+/// How long a worker may take to report the usage of a cancelled request (extended profile).
+pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a request of an original worker, which cannot be cancelled, keeps its slot after the
+/// client gave up: the original's own default timeout is 120 s, shortened by two hops.
+pub const UNCANCELLABLE_GRACE: Duration = Duration::from_secs(108);
+
+/// Requests whose late answers are still tolerated on one worker connection, after the proxy stopped
+/// waiting for them. Older ones are forgotten, and an answer to them is a violation.
+pub const ABANDONED_MAX: usize = 1_024;
+
+/// Names of models that are remembered, served or not, so that "not now" differs from "never".
+pub const MODELS_MAX: usize = 4_096;
+
+/// Concurrent requests that are believed of one worker, whatever it claims.
+pub const WORKER_SLOTS_MAX: u32 = 4_096;
+
+/// A worker that failed is the last choice for this long, doubled per failure in a row.
+pub const COOLDOWN_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest cooldown: a worker that was repaired is back within half a minute.
+pub const COOLDOWN_MAX: Duration = Duration::from_secs(30);
+
+/// What a request is expected to take before any was measured.
+pub const SERVICE_TIME_DEFAULT: Duration = Duration::from_secs(1);
+
+/// Bounds of the retry advice: under a second is a busy loop, over half a minute is a guess.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// See [`RETRY_AFTER_MIN`].
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of answers that one stream may lag on a leg without credit (wire.md, section 6), and that
+/// the proxy holds for a client whose credit is used up while an original worker goes on sending.
+pub const LAG_BYTES_MAX: usize = 4 << 20;
+
+/// Events that wait for the core; sessions that produce more wait themselves. At 2 µs an event the
+/// last of them is handled within 2 ms.
+pub const EVENTS_MAX: usize = 1_024;
+
+/// Events handled before their effects are published and other tasks run.
+pub const EVENTS_BATCH_MAX: usize = 128;
+
+/// Commands that wait for one worker's session beyond three a slot (run, cancel, payment): room for
+/// the bursts between two wake-ups. A session that falls further behind is stuck.
+pub const COMMANDS_EXTRA: usize = 64;
+
+/// From an open connection to the end of its Cocoon handshake.
+pub const SESSION_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that are in their handshake or open, per listener.
+pub const SESSIONS_MAX: usize = 1_024;
+
+/// How long a drain waits for running requests when the configuration does not say.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long sessions may take to write out their last answers after the drain.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(6);
+
+const _: () = assert!(EVENTS_BATCH_MAX <= EVENTS_MAX);
+const _: () = assert!(COOLDOWN_FIRST.as_secs() <= COOLDOWN_MAX.as_secs());
+
+/// What holding an answer costs beside its body, so that a million empty ones are not free.
+pub const HELD_ANSWER_OVERHEAD: usize = 512;
+
+/// Bytes held for want of credit for all streams of one client connection: sixteen streams that
+/// lag to their bound.
+pub const HELD_PER_CLIENT_MAX: usize = 16 * LAG_BYTES_MAX;
+
+/// How far a worker may overrun its credit before it is a violation: one part, because the part that
+/// empties the credit may be cut at the part size instead of at the credit.
+pub const CREDIT_SLACK: u64 = 64 << 10;

@@ -1,0 +1,132 @@
+//! Reads a client's request once, at the edge: what the core must know, and what the worker gets.
+//!
+//! The body passes untouched. Only where no token limit is given (an original client that sent
+//! none) one is spliced in, so that a worker of any age enforces what was reserved.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cocoon_wire::Sealed;
+use cocoon_wire::failure::{Blame, Failure, FailureCode};
+use cocoon_wire::http::{HttpError, HttpRequest};
+use cocoon_wire::message::ClientRun;
+use cocoon_wire::openai::{BodyError, Edits, RequestFields, edit_request};
+
+use crate::core::{ClientId, RequestKey, RunQuery};
+use crate::hub::Body;
+
+/// Splits a request into the core's summary and the worker's body.
+///
+/// # Errors
+///
+/// When the body cannot be read; the client is told why.
+pub(crate) fn read(
+    key: RequestKey,
+    client: ClientId,
+    config_version: i32,
+    run: ClientRun,
+) -> Result<(RunQuery, Body), Failure> {
+    if run.min_config_version > config_version {
+        let message = "this proxy's configuration is older than the request asks for";
+        return Err(Failure::new(Blame::Proxy, FailureCode::NoWorker, message));
+    }
+    let request = HttpRequest::decode(&run.query).map_err(|error| bad_envelope(&error))?;
+    let fields = fields(&request.payload).map_err(bad_body)?;
+    let prompt_bytes = u64::try_from(request.payload.len()).unwrap_or(u64::MAX);
+    let query = match fields.limit_given() {
+        true => run.query,
+        false => with_limit(request, run.max_tokens)?,
+    };
+    let summary = RunQuery {
+        key,
+        client,
+        request_id: run.request_id,
+        model: run.model,
+        max_coefficient: run.max_coefficient,
+        prompt_bytes,
+        choices: fields.n.max(fields.best_of).max(1),
+        // An engine obeys its body, so that is what is reserved, whatever the envelope says.
+        token_limit: fields.max_tokens.unwrap_or(run.max_tokens),
+        timeout: Duration::from_millis(run.timeout_ms),
+    };
+    Ok((summary, Body { query, enable_debug: run.enable_debug }))
+}
+
+fn fields(payload: &Bytes) -> Result<RequestFields, BodyError> {
+    if payload.is_empty() {
+        return Ok(RequestFields { n: 1, best_of: 1, max_tokens: Some(0), ..RequestFields::default() });
+    }
+    RequestFields::read(payload)
+}
+
+fn with_limit(request: HttpRequest, max_tokens: u32) -> Result<Sealed, Failure> {
+    let edits = Edits { max_tokens_if_missing: Some(max_tokens), ..Edits::default() };
+    let payload = edit_request(&request.payload, &edits).map_err(bad_body)?;
+    let mut request = HttpRequest { payload, ..request };
+    let len = request.payload.len().to_string();
+    for (name, value) in &mut request.headers {
+        if name.eq_ignore_ascii_case("content-length") {
+            value.clone_from(&len);
+        }
+    }
+    request.encode().map_err(|error| bad_envelope(&error))
+}
+
+fn bad_envelope(error: &HttpError) -> Failure {
+    Failure::new(Blame::Client, FailureCode::BadRequest, &error.to_string())
+}
+
+fn bad_body(error: BodyError) -> Failure {
+    let code = if error == BodyError::TooLarge { FailureCode::TooLarge } else { FailureCode::BadRequest };
+    Failure::new(Blame::Client, code, &error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use cocoon_units::Coefficient;
+    use cocoon_wire::RequestId;
+
+    use super::*;
+
+    fn check(body: &'static str, expected_limit: u32, expected_choices: u32, expected_body: &str) {
+        let request = HttpRequest {
+            method: "POST".into(),
+            url: "/v1/chat/completions".into(),
+            headers: vec![("Content-Length".into(), body.len().to_string())],
+            payload: Bytes::from_static(body.as_bytes()),
+        };
+        let run = ClientRun {
+            request_id: RequestId::new([1; 32]),
+            model: "m".into(),
+            query: request.encode().unwrap(),
+            max_coefficient: Coefficient::ONE,
+            max_tokens: 1_000,
+            timeout_ms: 1_000,
+            min_config_version: 0,
+            enable_debug: false,
+            answer_credit: None,
+        };
+        let (summary, passed) = read(RequestKey(1), ClientId(1), 0, run).unwrap();
+        assert_eq!((summary.token_limit, summary.choices), (expected_limit, expected_choices));
+        assert_eq!(summary.prompt_bytes, body.len() as u64);
+        let passed = HttpRequest::decode(&passed.query).unwrap();
+        assert_eq!(passed.payload, expected_body.as_bytes());
+        assert_eq!(passed.header("content-length"), Some(expected_body.len().to_string().as_str()));
+    }
+
+    #[test]
+    fn limits_and_choices_are_understood_and_a_missing_limit_is_injected() {
+        check(r#"{"model":"m","max_tokens":5}"#, 5, 1, r#"{"model":"m","max_tokens":5}"#);
+        check(r#"{"max_completion_tokens":7,"n":3}"#, 7, 3, r#"{"max_completion_tokens":7,"n":3}"#);
+        check(r#"{"max_output_tokens":9,"n":2,"best_of":4}"#, 9, 4, r#"{"max_output_tokens":9,"n":2,"best_of":4}"#);
+        check(r#"{"model":"m"}"#, 1_000, 1, r#"{"max_tokens":1000,"model":"m"}"#);
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_read_is_the_clients_fault() {
+        for body in ["", "{", "[]", r#"{"n":1,"n":2}"#, r#"{"n":-1}"#] {
+            let result = fields(&Bytes::from_static(body.as_bytes()));
+            assert_eq!(result.is_ok(), body.is_empty());
+        }
+    }
+}

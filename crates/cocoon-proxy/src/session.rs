@@ -1,0 +1,125 @@
+//! Sessions: one task a connection, which decodes, keeps the order of the protocol, and passes on.
+//!
+//! - [`client`], [`worker`]: the handshakes as typestates.
+//! - [`client_loop`], [`worker_loop`]: the tasks that drive a connection through its handshake and
+//!   serve it until it ends.
+
+pub(crate) mod client;
+pub(crate) mod client_loop;
+pub(crate) mod worker;
+pub(crate) mod worker_loop;
+
+use cocoon_net::ConnectionError;
+use cocoon_wire::http::HttpError;
+use cocoon_wire::message::{ProxyParams, offered};
+use cocoon_wire::{DecodeError, Version, VersionRange};
+use thiserror::Error;
+
+use crate::config::ProxyConfig;
+
+/// What this proxy offers to every peer.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) config: ProxyConfig,
+}
+
+impl Terms {
+    /// The version for a peer, if mode and versions fit.
+    pub(crate) fn agree(&self, is_test: bool, versions: Option<VersionRange>) -> Result<Version, Refusal> {
+        if is_test != self.config.is_test {
+            return Err(Refusal::TestModeDiffers);
+        }
+        Version::negotiate(offered(versions), VersionRange::ALL).ok_or(Refusal::NoCommonVersion)
+    }
+
+    pub(crate) fn params(&self, version: Version) -> ProxyParams {
+        ProxyParams {
+            public_key: self.config.public_key.0,
+            owner_address: self.config.owner_address.clone(),
+            sc_address: self.config.contract_address.clone(),
+            is_test: self.config.is_test,
+            proto_version: Some(version.number()),
+        }
+    }
+}
+
+/// Why a handshake is refused, in words that the peer may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Refusal {
+    /// One side is in test mode, the other is not.
+    #[error("test mode differs")]
+    TestModeDiffers,
+    /// No version is spoken by both.
+    #[error("no protocol version in common")]
+    NoCommonVersion,
+    /// The client insists on a newer root configuration.
+    #[error("this proxy's configuration is older than you ask for")]
+    ConfigTooOld,
+    /// No secret is known for this client.
+    #[error("this proxy knows no secret for this client; its owner must configure one")]
+    NoSecret,
+    /// The worker serves nothing.
+    #[error("no model is named")]
+    NoModel,
+    /// The worker was told of commitments that this proxy does not have.
+    #[error("this proxy knows less than you were told, and must not serve")]
+    RolledBack,
+    /// Something else was due.
+    #[error("not now: the handshake has an order")]
+    WrongOrder,
+}
+
+/// Why a session ended, grouped by whose fault it was.
+#[derive(Debug, Error)]
+pub(crate) enum SessionEnd {
+    /// The peer broke the protocol above the packet layer.
+    #[error("peer violated the protocol: {0}")]
+    PeerViolation(#[from] Violation),
+    /// The peer's handshake was refused.
+    #[error("handshake refused: {0}")]
+    PeerRefused(#[from] Refusal),
+    /// The peer's secret was wrong, or it asked for an authorization that is not offered.
+    #[error("peer was not authorized")]
+    PeerNotAuthorized,
+    /// The handshake took too long.
+    #[error("peer did not finish its handshake in time")]
+    PeerTooSlow,
+    /// The connection ended, or broke the packet layer's rules.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The proxy is shutting down.
+    #[error("the proxy is shutting down")]
+    Shutdown,
+}
+
+/// A rule that a peer broke. It costs the peer its connection.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Violation {
+    /// Bytes that are not a message of this direction and version.
+    #[error("undecodable message: {0}")]
+    Undecodable(#[from] DecodeError),
+    /// A message where a query was due, or the other way around.
+    #[error("a message before the handshake is over")]
+    MessageInHandshake,
+    /// A handshake query after the handshake.
+    #[error("a handshake query after the handshake")]
+    HandshakeRepeated,
+    /// Something that the codec knows and this session does not.
+    #[error("a message that has no meaning here")]
+    Unknown,
+    /// An answer to a request that this worker does not have.
+    #[error("an answer to an unknown request")]
+    UnknownRequest,
+    /// A part before its head.
+    #[error("a part of an answer before its head")]
+    PartBeforeHead,
+    /// A second head.
+    #[error("a second head of an answer")]
+    SecondHead,
+    /// A head that holds no HTTP response.
+    #[error("a head that holds no HTTP response: {0}")]
+    BadHead(HttpError),
+    /// More bytes than credit was given for.
+    #[error("more bytes of an answer than credit was given for")]
+    CreditExceeded,
+}

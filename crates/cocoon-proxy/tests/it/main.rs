@@ -1,0 +1,9 @@
+//! The proxy as its peers see it: scripted clients and workers over an in-memory network, on a
+//! virtual clock.
+#![cfg(test)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a script expects one message and fails on any other")]
+
+mod flow;
+mod hostile;
+mod peers;
+mod recorded;
