@@ -1,0 +1,92 @@
+//! Every bound of the worker, each with its reason.
+
+use std::time::Duration;
+
+use cocoon_wire::limits::ANSWER_PART_MAX;
+
+/// Longest time a request may take, whatever its caller asks: a day-long stream is a leak.
+pub(crate) const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// How long one step of the session handshake may take; the proxy only looks things up.
+pub(crate) const HANDSHAKE_STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Messages that may arrive before our side of the handshake is finished.
+/// A proxy may send requests right behind its last handshake answer, and nothing before.
+pub(crate) const EARLY_EVENTS_MAX: usize = 256;
+
+/// Requests above its slots that a proxy may have in flight before it is refused: those that crossed
+/// an answer's end on the way.
+pub(crate) const SLOTS_SLACK: usize = 4;
+
+/// Slots one proxy is given at most, so that a mistyped configuration cannot exhaust memory.
+pub(crate) const SLOTS_MAX: u32 = 4096;
+
+/// Body bytes put into the first message of an answer that was not streamed; with its headers it
+/// stays one answer part.
+pub(crate) const WHOLE_ANSWER_MAX: usize = ANSWER_PART_MAX - HEAD_RESERVE;
+
+/// Room for the envelope of a head: three short headers of ours and a content type.
+const HEAD_RESERVE: usize = 1024;
+
+/// Longest `content-type` or `accept` that travels on.
+pub(crate) const MEDIA_TYPE_MAX: usize = 256;
+
+/// How far an answer may lag behind on a leg without credit before it is ended (wire.md, section 6).
+pub(crate) const LAG_BYTES_MAX: usize = 4 << 20;
+
+/// Credit that may pile up for one answer; more is a proxy that does not subtract.
+pub(crate) const CREDIT_MAX: i64 = 1 << 30;
+
+/// Stream events beyond the token limit before the engine is taken to ignore the limit: the role,
+/// finish, usage and end events, and whatever an engine adds for each choice.
+pub(crate) const EVENTS_SLACK: u64 = 16;
+
+/// Advice to a proxy whose request found every slot taken.
+pub(crate) const OVERLOADED_RETRY_MS: u32 = 1_000;
+
+/// Advice while the engine loads its model, which takes seconds to minutes.
+pub(crate) const LOADING_RETRY_MS: u32 = 5_000;
+
+/// Between two looks at an engine that is not ready: a model that has just loaded is used within this.
+pub(crate) const HEALTH_INTERVAL_UNREADY: Duration = Duration::from_millis(500);
+
+/// Between two looks at an engine that is ready; requests notice a failure before that.
+pub(crate) const HEALTH_INTERVAL_READY: Duration = Duration::from_secs(5);
+
+/// How long one health check may take.
+pub(crate) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Failed checks in a row before a ready engine counts as failed: one may be an engine busy with a long prompt.
+pub(crate) const HEALTH_FAILURES_MAX: u32 = 2;
+
+/// Largest answer to a health check or model list.
+pub(crate) const DISCOVERY_BYTES_MAX: usize = 1 << 20;
+
+/// Models remembered of an engine's list.
+pub(crate) const MODELS_MAX: usize = 1024;
+
+/// Between two load reports; routing needs no finer view than a human does.
+pub(crate) const LOAD_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Idle connections kept to the engine: as many as a busy worker's slots.
+pub(crate) const POOL_IDLE_MAX: usize = 256;
+
+/// Age at which an idle connection is not used again: below the usual keep-alive of servers
+/// (uvicorn, under vLLM and SGLang, closes after 5 s).
+pub(crate) const POOL_IDLE_AGE_MAX: Duration = Duration::from_secs(4);
+
+/// Read buffer of one engine connection; the largest event of a stream is far smaller.
+pub(crate) const ENGINE_BUFFER_BYTES: usize = 128 << 10;
+
+/// After shutdown began, running requests may take this long by default.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest body that the embedded engine tokenises on the event loop: under a millisecond.
+#[cfg(feature = "engine-embedded")]
+pub(crate) const EMBEDDED_INLINE_BYTES_MAX: usize = 16 << 10;
+
+/// Most choices (`n`) of one request to the embedded engine; each is a sequence of its own.
+#[cfg(feature = "engine-embedded")]
+pub(crate) const EMBEDDED_CHOICES_MAX: u32 = 8;
+
+const _: () = assert!(WHOLE_ANSWER_MAX < ANSWER_PART_MAX);

@@ -1,0 +1,120 @@
+//! One request, from a proxy's `runQuery` to the last part of its answer.
+//!
+//! 1. [`prepare`]: the envelope is opened, the route checked, the body's limits enforced.
+//! 2. [`relay`]: the engine runs it and the answer flows, as credit allows.
+//! 3. If it ended early, [`Stop`] says why, and that decides what is told and what is billed.
+//!
+//! **Billing.** A complete answer is billed at the usage that the engine reported. A stream that its
+//! reader cancelled, outran or let time out is billed at what the engine reported until then; if it had
+//! reported nothing, at one completion token per content event that was delivered, at most the token
+//! limit, and no prompt tokens: never more than was produced. An answer that the engine or this worker
+//! broke off, and an answer that was refused, is billed at nothing.
+
+mod control;
+mod meter;
+mod prepare;
+mod relay;
+mod reply;
+
+use std::sync::Arc;
+
+use cocoon_net::Outbox;
+use cocoon_units::Usage;
+use cocoon_wire::Version;
+use cocoon_wire::failure::{Blame, Failure, FailureCode};
+use cocoon_wire::message::WorkerRun;
+
+use self::control::Watch;
+use self::prepare::prepare;
+use self::relay::Relay;
+use self::reply::Reply;
+use crate::error::EngineError;
+use crate::worker::Shared;
+
+pub(crate) use self::control::Control;
+pub(crate) use self::reply::refuse;
+
+/// The connection that a request came from.
+#[derive(Clone)]
+pub(crate) struct Leg {
+    pub(crate) outbox: Outbox,
+    pub(crate) version: Version,
+}
+
+/// Why an answer ends before it is complete.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The request is not one that is run.
+    Refused(Failure),
+    /// The engine, or this worker on its behalf.
+    Engine(EngineError),
+    /// The proxy cancelled.
+    Cancelled,
+    /// The time budget ran out.
+    TimedOut,
+    /// The proxy does not read.
+    SlowReader,
+    /// The proxy is gone; there is nobody to tell.
+    PeerGone,
+}
+
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl Stop {
+    fn failure(&self) -> Option<Failure> {
+        Some(match self {
+            Self::Refused(failure) => failure.clone(),
+            Self::Engine(error) => error.failure(),
+            Self::Cancelled => Failure::new(Blame::Client, FailureCode::Cancelled, "the request was cancelled"),
+            Self::TimedOut => {
+                Failure::new(Blame::Engine, FailureCode::Timeout, "the request took longer than its timeout")
+            }
+            Self::SlowReader => Failure::new(Blame::Proxy, FailureCode::SlowReader, "the answer was read too slowly"),
+            Self::PeerGone => return None,
+        })
+    }
+
+    /// Whether what was delivered until then is billed.
+    fn bills_delivered(&self) -> bool {
+        match self {
+            Self::Cancelled | Self::TimedOut | Self::SlowReader => true,
+            Self::Refused(_) | Self::Engine(_) | Self::PeerGone => false,
+        }
+    }
+}
+
+/// Runs one request to its end. Whatever happens, the proxy gets exactly one last message.
+pub(crate) async fn serve(shared: Arc<Shared>, leg: Leg, run: WorkerRun, control: Arc<Control>) {
+    let watch = Watch::new(&control, run.timeout_ms);
+    let reply = Reply::new(&shared, leg, &run);
+    match prepare(&run) {
+        Ok(prepared) => {
+            let mut relay = Relay::new(&shared, watch, reply, &prepared);
+            if let Err(stop) = relay.run(prepared.request).await {
+                relay.fail(&stop);
+            }
+        }
+        Err(failure) => finish_early(&shared, reply, &Stop::Refused(failure), Usage::default()),
+    }
+}
+
+/// Tells the proxy, the counters and the log of an early end.
+fn finish_early(shared: &Shared, mut reply: Reply<'_>, stop: &Stop, used: Usage) {
+    let Some(failure) = stop.failure() else {
+        return;
+    };
+    shared.metrics.count_failure(failure.code);
+    match stop {
+        Stop::Engine(error) => {
+            tracing::warn!(request = %reply.id(), error = error as &dyn std::error::Error, "engine failed")
+        }
+        Stop::Refused(_) | Stop::Cancelled | Stop::TimedOut | Stop::SlowReader | Stop::PeerGone => {
+            tracing::debug!(request = %reply.id(), code = failure.code.as_str(), "request ended early");
+        }
+    }
+    reply.fail(&failure, used);
+}

@@ -1,0 +1,207 @@
+//! What of a proxy's request reaches the engine, and what is refused before it does.
+//!
+//! Everything here is the app's or the proxy's doing, so every refusal blames the client, but for an
+//! envelope that no honest proxy sends.
+
+use bytes::Bytes;
+use cocoon_wire::Sealed;
+use cocoon_wire::failure::{Blame, Failure, FailureCode};
+use cocoon_wire::http::HttpRequest;
+use cocoon_wire::message::WorkerRun;
+use cocoon_wire::openai::{BodyError, Edits, RequestFields, edit_request};
+
+use crate::engine::{EngineRequest, Route};
+use crate::limits::MEDIA_TYPE_MAX;
+
+/// A request that may be run.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) request: EngineRequest,
+    /// Whether the app asked for a stream.
+    pub(super) streamed: bool,
+    /// How many answers it asked for.
+    pub(super) choices: u32,
+}
+
+/// Opens the envelope and enforces what was agreed.
+pub(super) fn prepare(run: &WorkerRun) -> Result<Prepared, Failure> {
+    let envelope = HttpRequest::decode(&run.query).map_err(|_| {
+        Failure::new(Blame::Proxy, FailureCode::ProtocolViolation, "the request's envelope is malformed")
+    })?;
+    let route = Route::parse(&envelope.method, &envelope.url)
+        .ok_or_else(|| refused(FailureCode::BadRequest, "this method and path are not served by workers"))?;
+    let content_type = media_type(&envelope, "content-type")?;
+    let accept = media_type(&envelope, "accept")?;
+    match route {
+        Route::Models => {
+            let request =
+                EngineRequest { route, content_type: None, accept, body: Sealed::default(), token_limit: None };
+            Ok(Prepared { request, streamed: false, choices: 1 })
+        }
+        Route::ChatCompletions | Route::Completions => {
+            let (body, fields, token_limit) = limited_body(envelope.payload, run.token_limit)?;
+            let request = EngineRequest { route, content_type, accept, body: Sealed::new(body), token_limit };
+            Ok(Prepared { request, streamed: fields.streamed, choices: fields.choices })
+        }
+    }
+}
+
+struct Fields {
+    streamed: bool,
+    choices: u32,
+}
+
+/// The body with the token limit and the usage report in it, and the limit of one choice.
+///
+/// The body is spliced only where it has to be; as a rule the client did it all and the same bytes go on.
+fn limited_body(body: Bytes, limit_of_all: Option<u32>) -> Result<(Bytes, Fields, Option<u32>), Failure> {
+    let fields = RequestFields::read(&body).map_err(|error| bad_body(&error))?;
+    if fields.has_remote_image {
+        // The engine would fetch it, from inside a trusted machine.
+        return Err(refused(
+            FailureCode::Unprocessable,
+            "images must be data URLs: workers fetch nothing from the network",
+        ));
+    }
+    let choices = fields.n.max(fields.best_of).max(1);
+    let limit = limit_of_all.map(|limit| limit.checked_div(choices).unwrap_or(limit).max(1));
+    let over = limit.is_some_and(|limit| fields.max_tokens.is_none_or(|asked| asked > limit));
+    let mute = fields.stream && !fields.include_usage;
+    let token_limit = match (limit, fields.max_tokens) {
+        (Some(limit), Some(asked)) => Some(limit.min(asked)),
+        (limit, asked) => limit.or(asked),
+    };
+    let fields = Fields { streamed: fields.stream, choices };
+    if !over && !mute {
+        return Ok((body, fields, token_limit));
+    }
+    let edits = Edits { max_tokens_if_missing: limit, max_tokens_cap: limit, include_usage: mute, ..Edits::default() };
+    let body = edit_request(&body, &edits).map_err(|error| bad_body(&error))?;
+    Ok((body, fields, token_limit))
+}
+
+/// The one header of that name, if its value is a plain media type.
+///
+/// Two of them could be read differently here and in the engine.
+fn media_type(envelope: &HttpRequest, name: &str) -> Result<Option<String>, Failure> {
+    let mut values = envelope.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    let Some((_, value)) = values.next() else {
+        return Ok(None);
+    };
+    let plain = value.len() <= MEDIA_TYPE_MAX && value.bytes().all(|b| matches!(b, b' '..=b'~'));
+    if values.next().is_some() || !plain {
+        return Err(refused(FailureCode::BadRequest, "content-type and accept must be given once, as media types"));
+    }
+    Ok(Some(value.clone()))
+}
+
+fn bad_body(error: &BodyError) -> Failure {
+    let too_large = matches!(error, BodyError::TooLarge | BodyError::TooDeep { .. });
+    let code = if too_large { FailureCode::TooLarge } else { FailureCode::BadRequest };
+    refused(code, &error.to_string())
+}
+
+fn refused(code: FailureCode, message: &str) -> Failure {
+    Failure::new(Blame::Client, code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use cocoon_units::Coefficient;
+    use cocoon_wire::RequestId;
+    use cocoon_wire::message::SignedPayment;
+
+    use super::*;
+
+    fn run(method: &str, url: &str, headers: &[(&str, &str)], body: &str, token_limit: Option<u32>) -> WorkerRun {
+        let envelope = HttpRequest {
+            method: method.to_owned(),
+            url: url.to_owned(),
+            headers: headers.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            payload: Bytes::copy_from_slice(body.as_bytes()),
+        };
+        WorkerRun {
+            request_id: RequestId::new([1; 32]),
+            query: envelope.encode().unwrap(),
+            signed_payment: SignedPayment::Empty,
+            coefficient: Coefficient::ONE,
+            timeout_ms: 1000,
+            enable_debug: false,
+            token_limit,
+            answer_credit: None,
+        }
+    }
+
+    fn chat(body: &str, limit: Option<u32>) -> Result<Prepared, Failure> {
+        prepare(&run("POST", "/v1/chat/completions", &[("Content-Type", "application/json")], body, limit))
+    }
+
+    #[track_caller]
+    fn check_body(body: &str, limit: Option<u32>, expected: &str, token_limit: Option<u32>) {
+        let prepared = chat(body, limit).unwrap();
+        let sent: serde_json::Value = serde_json::from_slice(prepared.request.body.expose()).unwrap();
+        assert_eq!(sent, serde_json::from_str::<serde_json::Value>(expected).unwrap());
+        assert_eq!(prepared.request.token_limit, token_limit);
+    }
+
+    #[test]
+    fn token_limit_is_enforced() {
+        check_body(r#"{"max_tokens":5}"#, Some(9), r#"{"max_tokens":5}"#, Some(5));
+        check_body(r#"{"max_tokens":50}"#, Some(9), r#"{"max_tokens":9}"#, Some(9));
+        check_body(r#"{"max_completion_tokens":50}"#, Some(9), r#"{"max_completion_tokens":9}"#, Some(9));
+        check_body("{}", Some(9), r#"{"max_tokens":9}"#, Some(9));
+        check_body(r#"{"n":3}"#, Some(9), r#"{"n":3,"max_tokens":3}"#, Some(3));
+        check_body(r#"{"max_tokens":5}"#, None, r#"{"max_tokens":5}"#, Some(5));
+    }
+
+    #[test]
+    fn usage_is_asked_for_on_streams_and_nothing_else_changes() {
+        check_body(
+            r#"{"stream":true,"max_tokens":1}"#,
+            None,
+            r#"{"stream":true,"max_tokens":1,"stream_options":{"include_usage":true}}"#,
+            Some(1),
+        );
+        let complete = r#"{ "stream" : true,"max_tokens":1, "stream_options":{"include_usage":true},"x":[1, 2]}"#;
+        let prepared = chat(complete, Some(1)).unwrap();
+        assert_eq!(&prepared.request.body.expose()[..], complete.as_bytes());
+        assert!(prepared.streamed);
+    }
+
+    #[test]
+    fn remote_image_url_is_refused_and_a_data_url_passes() {
+        let body = |url: &str| {
+            format!(
+                r#"{{"max_tokens":1,"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#
+            )
+        };
+        for url in ["http://169.254.169.254/latest", "https://example.com/a.png", "file:///etc/passwd", "//host/a"] {
+            let failure = chat(&body(url), None).unwrap_err();
+            assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::Unprocessable), "{url}");
+        }
+        chat(&body("data:image/png;base64,AAAA"), None).unwrap();
+    }
+
+    #[test]
+    fn engine_metrics_and_traversal_are_refused() {
+        for (method, url) in [("GET", "/metrics"), ("GET", "/slots"), ("POST", "/v1/chat/completions/../../metrics")] {
+            let failure = prepare(&run(method, url, &[], "{}", None)).unwrap_err();
+            assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest), "{url}");
+        }
+    }
+
+    #[test]
+    fn header_smuggling_is_refused_and_other_headers_stay_behind() {
+        for headers in [
+            &[("Content-Type", "application/json"), ("content-type", "text/plain")][..],
+            &[("Accept", "text/event-stream\u{e9}")],
+        ] {
+            assert!(prepare(&run("POST", "/v1/completions", headers, "{}", None)).is_err());
+        }
+        let headers =
+            [("Authorization", "Bearer x"), ("Host", "evil"), ("Accept", "*/*"), ("Content-Type", "application/json")];
+        let request = prepare(&run("POST", "/v1/completions", &headers, "{}", None)).unwrap().request;
+        assert_eq!(request.accept.as_deref(), Some("*/*"));
+        assert_eq!(request.content_type.as_deref(), Some("application/json"));
+    }
+}

@@ -1,0 +1,231 @@
+//! The answer as it flows: from the engine's body to the proxy, as fast as its credit allows.
+//!
+//! A stream leaves piece by piece as the engine sent it; the one piece that is looked ahead for is the
+//! end, and only if it is there already. An answer that is not streamed is gathered while it fits one
+//! message. While there is no credit the engine's body is not read, so the pressure reaches the engine.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use cocoon_units::Usage;
+use cocoon_wire::Sealed;
+use cocoon_wire::limits::ANSWER_PART_MAX;
+
+use super::control::Watch;
+use super::meter::Meter;
+use super::prepare::Prepared;
+use super::reply::{Head, Reply};
+use super::{Stop, finish_early};
+use crate::engine::{EngineAnswer, EngineBody, EngineRequest};
+use crate::error::EngineError;
+use crate::limits::{LAG_BYTES_MAX, WHOLE_ANSWER_MAX};
+use crate::worker::Shared;
+
+type Piece = Option<Result<Bytes, EngineError>>;
+
+/// One answer on its way.
+pub(super) struct Relay<'a> {
+    shared: &'a Shared,
+    watch: Watch<'a>,
+    reply: Option<Reply<'a>>,
+    meter: Meter,
+    streamed: bool,
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn new(shared: &'a Shared, watch: Watch<'a>, reply: Reply<'a>, prepared: &Prepared) -> Self {
+        let meter = Meter::new(prepared.request.token_limit, prepared.choices);
+        Self { shared, watch, reply: Some(reply), meter, streamed: prepared.streamed }
+    }
+
+    /// Runs the request until the last message is queued.
+    pub(super) async fn run(&mut self, request: EngineRequest) -> Result<(), Stop> {
+        let answer = self.watch.wait(self.shared.engine.run(request)).await??;
+        let EngineAnswer { status, content_type, mut body } = answer;
+        let succeeded = (200..300).contains(&status);
+        self.streamed &= succeeded;
+        let head = Head { status, content_type, streamed: self.streamed };
+        let usage =
+            if self.streamed { self.stream(head, &mut body).await? } else { self.whole(head, &mut body).await? };
+        self.shared.metrics.count_answer(status, usage);
+        Ok(())
+    }
+
+    /// Tells of an early end.
+    pub(super) fn fail(&mut self, stop: &Stop) {
+        let delivered = self.streamed && stop.bills_delivered();
+        let used = if delivered { self.meter.usage() } else { Usage::default() };
+        if let Some(reply) = self.reply.take() {
+            self.shared.metrics.count_usage(used);
+            finish_early(self.shared, reply, stop, used);
+        }
+    }
+
+    async fn stream(&mut self, head: Head, body: &mut EngineBody) -> Result<Usage, Stop> {
+        let envelope = self.reply()?.head(&head, Bytes::new())?;
+        self.send_head(envelope)?;
+        let mut held: Option<Bytes> = None;
+        loop {
+            let piece = match &held {
+                None => Some(self.watch.wait(next(body)).await?),
+                Some(_) => next_if_there(body).await,
+            };
+            match piece {
+                Some(Some(chunk)) => {
+                    // What came before a failure still arrives.
+                    if let Some(previous) = held.take() {
+                        self.send(previous).await?;
+                    }
+                    let chunk = chunk?;
+                    self.meter.handle_stream(&chunk)?;
+                    held = Some(chunk);
+                }
+                Some(None) => return self.finish(held.unwrap_or_default(), self.meter.usage()).await,
+                None => self.send(held.take().unwrap_or_default()).await?,
+            }
+        }
+    }
+
+    async fn whole(&mut self, head: Head, body: &mut EngineBody) -> Result<Usage, Stop> {
+        let mut gathered = Gathered::default();
+        while let Some(chunk) = self.watch.wait(next(body)).await? {
+            let chunk = chunk?;
+            self.meter.handle_whole(&chunk);
+            if gathered.len().saturating_add(chunk.len()) > WHOLE_ANSWER_MAX {
+                return self.large(head, gathered, chunk, body).await;
+            }
+            gathered.push(chunk);
+        }
+        let usage = self.whole_usage(&head);
+        let payload = gathered.take();
+        let reply = self.reply()?;
+        if reply.takes_whole_answers() {
+            let envelope = reply.head(&head, payload.clone())?;
+            if self.watch.has_room(envelope.len()) {
+                self.watch.spend(envelope.len());
+                self.take_reply()?.finish_with_head(envelope, usage)?;
+                return Ok(usage);
+            }
+        }
+        let envelope = self.reply()?.head(&head, Bytes::new())?;
+        self.send_head(envelope)?;
+        self.finish(payload, usage).await
+    }
+
+    /// The rest of an answer that does not fit one message.
+    async fn large(
+        &mut self,
+        head: Head,
+        gathered: Gathered,
+        chunk: Bytes,
+        body: &mut EngineBody,
+    ) -> Result<Usage, Stop> {
+        let envelope = self.reply()?.head(&head, Bytes::new())?;
+        self.send_head(envelope)?;
+        self.send(gathered.take()).await?;
+        self.send(chunk).await?;
+        while let Some(chunk) = self.watch.wait(next(body)).await? {
+            let chunk = chunk?;
+            self.meter.handle_whole(&chunk);
+            self.send(chunk).await?;
+        }
+        self.finish(Bytes::new(), self.whole_usage(&head)).await
+    }
+
+    fn whole_usage(&self, head: &Head) -> Usage {
+        if (200..300).contains(&head.status) { self.meter.usage() } else { Usage::default() }
+    }
+
+    /// Sends the head by itself. It may run into debt, since nothing can flow before it.
+    fn send_head(&mut self, envelope: Sealed) -> Result<(), Stop> {
+        self.watch.spend(envelope.len());
+        self.reply()?.send_head(envelope)
+    }
+
+    /// Sends bytes of the body, cut to parts and to credit.
+    async fn send(&mut self, mut body: Bytes) -> Result<(), Stop> {
+        while !body.is_empty() {
+            let room = self.room().await?;
+            let piece = body.split_to(room.min(body.len()));
+            self.watch.spend(piece.len());
+            self.reply()?.part(piece)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the last bytes, and with them the final information.
+    async fn finish(&mut self, mut body: Bytes, usage: Usage) -> Result<Usage, Stop> {
+        while !body.is_empty() {
+            let room = self.room().await?;
+            if body.len() <= room {
+                break;
+            }
+            let piece = body.split_to(room);
+            self.watch.spend(piece.len());
+            self.reply()?.part(piece)?;
+        }
+        self.watch.spend(body.len());
+        self.take_reply()?.finish_with_part(body, usage)?;
+        Ok(usage)
+    }
+
+    /// How large the next part may be; waits for credit.
+    async fn room(&mut self) -> Result<usize, Stop> {
+        if !self.watch.is_limited() && self.reply()?.queued_bytes() > LAG_BYTES_MAX {
+            return Err(Stop::SlowReader);
+        }
+        Ok(self.watch.room().await?.min(ANSWER_PART_MAX))
+    }
+
+    fn reply(&mut self) -> Result<&mut Reply<'a>, Stop> {
+        self.reply.as_mut().ok_or(Stop::PeerGone)
+    }
+
+    fn take_reply(&mut self) -> Result<Reply<'a>, Stop> {
+        self.reply.take().ok_or(Stop::PeerGone)
+    }
+}
+
+async fn next(body: &mut EngineBody) -> Piece {
+    poll_fn(|cx| body.as_mut().poll_next(cx)).await
+}
+
+/// The next piece if it is there without waiting.
+async fn next_if_there(body: &mut EngineBody) -> Option<Piece> {
+    poll_fn(|cx| {
+        Poll::Ready(match body.as_mut().poll_next(cx) {
+            Poll::Ready(piece) => Some(piece),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// Pieces of a small answer; copied only when there is more than one.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    joined: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len().max(self.joined.len())
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        if self.len() == 0 {
+            self.first = chunk;
+            return;
+        }
+        if self.joined.is_empty() {
+            self.joined.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.joined.extend_from_slice(&chunk);
+    }
+
+    fn take(self) -> Bytes {
+        if self.joined.is_empty() { self.first } else { self.joined.freeze() }
+    }
+}

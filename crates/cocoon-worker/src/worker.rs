@@ -1,0 +1,272 @@
+//! The whole worker: one uplink a proxy, one watch on the engine, and the operator's handle.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cocoon_net::{Backoff, Dialer};
+use cocoon_units::{Clock, Coefficient};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::WorkerConfig;
+use crate::engine::{Engine, Health};
+use crate::error::SessionError;
+use crate::limits::{HEALTH_FAILURES_MAX, HEALTH_INTERVAL_READY, HEALTH_INTERVAL_UNREADY};
+use crate::session::{Session, Watermark, shake_hands};
+use crate::status::{EngineState, Metrics, ProxyState, Status};
+
+/// What the worker offers to proxies; the one thing that sessions watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// Absent until the engine has listed its models.
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) coefficient: Coefficient,
+    /// The operator's switch.
+    pub(crate) enabled: bool,
+    pub(crate) engine: EngineState,
+}
+
+impl Offer {
+    /// Whether requests are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.enabled && self.engine == EngineState::Ready
+    }
+}
+
+/// What all parts of a worker share.
+pub(crate) struct Shared {
+    pub(crate) config: WorkerConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) offer: watch::Sender<Offer>,
+    pub(crate) metrics: Metrics,
+    proxies: Mutex<Vec<ProxyState>>,
+}
+
+/// A worker that has not been started.
+pub struct Worker {
+    shared: Arc<Shared>,
+    dialers: Vec<Arc<dyn Dialer>>,
+}
+
+/// Changes and watches a running worker. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// A worker for the proxies behind the dialers.
+    ///
+    /// # Errors
+    /// When the configuration does not fit the protocol.
+    pub fn new(
+        config: WorkerConfig,
+        clock: Arc<dyn Clock>,
+        engine: Arc<dyn Engine>,
+        dialers: Vec<Arc<dyn Dialer>>,
+    ) -> Result<Self, crate::ConfigError> {
+        config.check()?;
+        let offer = Offer {
+            model: config.model.as_deref().map(Arc::from),
+            coefficient: config.coefficient,
+            enabled: config.enabled,
+            engine: EngineState::Loading,
+        };
+        let proxies = Mutex::new(vec![ProxyState::default(); dialers.len()]);
+        let (offer, metrics) = (watch::Sender::new(offer), Metrics::default());
+        let shared = Arc::new(Shared { config, clock, engine, offer, metrics, proxies });
+        Ok(Self { shared, dialers })
+    }
+
+    /// The operator's handle.
+    #[must_use]
+    pub fn handle(&self) -> WorkerHandle {
+        WorkerHandle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Serves until shutdown is asked for, then lets running requests finish.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        let proxy_count = u32::try_from(self.dialers.len()).unwrap_or(u32::MAX).max(1);
+        for (index, dialer) in self.dialers.into_iter().enumerate() {
+            let uplink = Uplink { shared: Arc::clone(&self.shared), dialer, index, proxy_count };
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move { uplink.run(&shutdown).await });
+        }
+        // Sessions end by themselves on shutdown; the engine is watched for as long as they live.
+        let engine = watch_engine(&self.shared);
+        tokio::select! {
+            () = engine => {}
+            () = async { while tasks.join_next().await.is_some() {} shutdown.cancelled().await } => {}
+        }
+    }
+}
+
+impl WorkerHandle {
+    /// Takes requests, or takes no more; what runs goes on.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.shared.change(|offer| offer.enabled = enabled);
+    }
+
+    /// Changes the price of requests that come from now on.
+    pub fn set_coefficient(&self, coefficient: Coefficient) {
+        self.shared.change(|offer| offer.coefficient = coefficient);
+    }
+
+    /// How the worker is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let offer = self.shared.offer.borrow().clone();
+        let proxies = self.shared.proxies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.shared.metrics.status(&offer, proxies)
+    }
+
+    /// The same in Prometheus' text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        crate::status::prometheus(&self.status())
+    }
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Offer)) {
+        self.offer.send_if_modified(|offer| {
+            let before = offer.clone();
+            change(offer);
+            *offer != before
+        });
+    }
+
+    fn set_proxy(&self, index: usize, state: ProxyState) {
+        if let Some(proxy) = self.proxies.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            *proxy = state;
+        }
+    }
+
+    /// Requests one proxy may send at once.
+    fn slots(&self, proxy_count: u32) -> u32 {
+        self.config.max_active_requests.div_ceil(proxy_count.max(1))
+    }
+}
+
+/// The connection to one proxy, made again whenever it is lost.
+struct Uplink {
+    shared: Arc<Shared>,
+    dialer: Arc<dyn Dialer>,
+    index: usize,
+    proxy_count: u32,
+}
+
+impl Uplink {
+    async fn run(self, shutdown: &CancellationToken) {
+        let mut backoff = Backoff::new(random_seed());
+        let mut watermark = Watermark::default();
+        let Some(model) = shutdown.run_until_cancelled(self.model()).await else {
+            return;
+        };
+        while !shutdown.is_cancelled() {
+            let delay = backoff.delay(Instant::now().into_std());
+            if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {
+                return;
+            }
+            let error = self.connect(&mut backoff, &mut watermark, &model, shutdown).await;
+            self.shared.set_proxy(self.index, ProxyState::default());
+            if let Err(error) = error {
+                tracing::warn!(proxy = self.index, error = error.as_ref(), "connection to the proxy ended");
+            }
+        }
+    }
+
+    /// The model's name, as soon as it is known.
+    async fn model(&self) -> Arc<str> {
+        let mut offer = self.shared.offer.subscribe();
+        loop {
+            let model = offer.borrow_and_update().model.clone();
+            match model {
+                Some(model) => return model,
+                // The sender lives in `shared`, so a change will come.
+                None => drop(offer.changed().await),
+            }
+        }
+    }
+
+    /// One connection, to its end. An end by shutdown is no error.
+    async fn connect(
+        &self,
+        backoff: &mut Backoff,
+        watermark: &mut Watermark,
+        model: &str,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let opening = async {
+            let mut connection = self.dialer.dial().await?;
+            let agreed = shake_hands(&self.shared, &mut connection, watermark, model, self.proxy_count).await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((connection, agreed))
+        };
+        let Some(opened) = shutdown.run_until_cancelled(opening).await else {
+            return Ok(());
+        };
+        let (connection, (agreed, early)) = opened?;
+        backoff.handle_connected(Instant::now().into_std());
+        let version = agreed.version.number();
+        tracing::info!(proxy = self.index, version, "connected to the proxy");
+        let slots = self.shared.slots(self.proxy_count);
+        self.shared.set_proxy(self.index, ProxyState { connected: true, proto_version: Some(version), slots });
+        let session = Session::new(Arc::clone(&self.shared), connection, agreed, watermark, slots);
+        let ended = session.run(early, shutdown).await;
+        if let SessionError::Shutdown = ended { Ok(()) } else { Err(ended.into()) }
+    }
+}
+
+/// Asks the engine how it is, for ever.
+///
+/// An engine that was ready is given up only after several failed checks: it may be busy with a prompt.
+async fn watch_engine(shared: &Shared) {
+    let mut failures = 0_u32;
+    loop {
+        let health = shared.engine.health().await;
+        let state = match &health {
+            Health::Ready => EngineState::Ready,
+            Health::Loading => EngineState::Loading,
+            Health::Failed(_) => EngineState::Failed,
+        };
+        failures = if state == EngineState::Failed { failures.saturating_add(1) } else { 0 };
+        let before = shared.offer.borrow().engine;
+        let patience = before == EngineState::Ready && failures > 0 && failures < HEALTH_FAILURES_MAX;
+        if !patience {
+            if before != state {
+                tracing::info!(?health, "engine changed");
+            }
+            let found = shared.engine.models().into_iter().next();
+            shared.change(|offer| {
+                offer.engine = state;
+                if offer.model.is_none() {
+                    offer.model = found.map(|model| model.id.into());
+                }
+            });
+        }
+        let settled = state == EngineState::Ready;
+        sleep(if settled { HEALTH_INTERVAL_READY } else { HEALTH_INTERVAL_UNREADY }).await;
+    }
+}
+
+/// Differs between processes and uplinks, which is all that jitter needs.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("config", &self.shared.config).field("proxies", &self.dialers.len()).finish()
+    }
+}
+
+impl fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerHandle").field("status", &self.status()).finish()
+    }
+}
