@@ -1,0 +1,349 @@
+//! The HTTP side: accept connections, bound them, and route their requests.
+//!
+//! HTTP/1.1 and HTTP/2 (cleartext, prior knowledge) on one port. Every connection is a task that
+//! serves its requests itself; HTTP/2 streams get tasks of their own. All are joined on shutdown:
+//! idle ones end at once, answers that have begun get the drain timeout.
+
+pub(crate) mod body;
+mod gate;
+mod inference;
+mod info;
+mod stall;
+pub(crate) mod stream;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderValue, Method, Request, Response, request::Parts};
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{Bound, Shared, error::RequestError, limits, request::Endpoint, session::AnswerStream};
+use body::ResponseBody;
+use gate::{Caller, Gate};
+use stall::StallGuard;
+
+/// Takes the connections of apps: a socket, or memory in tests.
+pub trait Accept: Send {
+    /// One connection.
+    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection. Cancel-safe.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// Where it is bound; `None` when nobody outside this process can connect.
+    ///
+    /// # Errors
+    ///
+    /// When a socket does not know its address.
+    fn local_addr(&self) -> io::Result<Option<SocketAddr>>;
+}
+
+impl Accept for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        let (stream, _) = Self::accept(self).await?;
+        // Tokens are small writes that must not wait for each other.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        Self::local_addr(self).map(Some)
+    }
+}
+
+/// What all connections share.
+struct Server {
+    shared: Arc<Shared>,
+    gate: Gate,
+    builder: Builder<StreamTasks>,
+    /// Begins the drain.
+    drain: CancellationToken,
+    /// Ends it.
+    abort: CancellationToken,
+}
+
+/// Accepts and serves until `shutdown`, then drains.
+pub(crate) async fn serve<A: Accept>(mut listener: A, bound: Bound, shared: Arc<Shared>, shutdown: CancellationToken) {
+    let tasks = TaskTracker::new();
+    let abort = CancellationToken::new();
+    let _abort_on_drop = abort.clone().drop_guard();
+    let places = Arc::new(Semaphore::new(shared.config.limits.connections));
+    let drain_timeout = Duration::from_millis(shared.config.limits.drain_timeout_ms);
+    let server = Arc::new(Server {
+        gate: Gate::new(&shared.config, bound),
+        builder: builder(&shared, StreamTasks { tasks: tasks.clone(), abort: abort.clone() }),
+        shared,
+        drain: shutdown.clone(),
+        abort: abort.clone(),
+    });
+    while let Some((io, place)) = next(&mut listener, &places, &shutdown).await {
+        tasks.spawn(connection(Arc::clone(&server), io, place));
+    }
+    drop(listener);
+    tasks.close();
+    if timeout(drain_timeout, tasks.wait()).await.is_err() {
+        tracing::warn!("requests were cut off: they did not end within the drain timeout");
+        abort.cancel();
+        tasks.wait().await;
+    }
+}
+
+/// The next connection, once there is a place for it; `None` on shutdown.
+async fn next<A: Accept>(
+    listener: &mut A,
+    places: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<(A::Io, OwnedSemaphorePermit)> {
+    let accept = async {
+        let place = Arc::clone(places).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok(io) => return Some((io, place)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(limits::ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        next = accept => next,
+    }
+}
+
+fn builder(shared: &Shared, executor: StreamTasks) -> Builder<StreamTasks> {
+    let mut builder = Builder::new(executor);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(shared.config.limits.header_timeout_ms))
+        .max_buf_size(limits::HTTP1_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::HTTP2_STREAMS)
+        .max_header_list_size(limits::HTTP2_HEADER_BYTES)
+        .keep_alive_interval(limits::HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(limits::HTTP2_PING_INTERVAL);
+    builder
+}
+
+/// Serves one connection until it ends, by whoever's doing.
+async fn connection<Io>(server: Arc<Server>, io: Io, _place: OwnedSemaphorePermit)
+where
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let io = StallGuard::new(io, limits::WRITE_STALL_MAX);
+    let was_used = Arc::new(AtomicBool::new(false));
+    let service = service_fn(|request| {
+        was_used.store(true, Ordering::Relaxed);
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(handle(&server, request).await) }
+    });
+    let mut connection = pin!(server.builder.serve_connection(TokioIo::new(io), service));
+    // The server looks for the protocol's first bytes without a deadline; this is it.
+    let mut first_request = pin!(sleep(Duration::from_millis(server.shared.config.limits.header_timeout_ms)));
+    let mut drain = pin!(server.drain.cancelled());
+    let mut abort = pin!(server.abort.cancelled());
+    let (mut is_waiting, mut is_draining) = (true, false);
+    loop {
+        tokio::select! {
+            biased;
+            // How it ended is between the app and its socket.
+            _ = &mut connection => return,
+            () = &mut drain, if !is_draining => {
+                is_draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut abort, if is_draining => return,
+            () = &mut first_request, if is_waiting => {
+                if !was_used.load(Ordering::Relaxed) {
+                    return;
+                }
+                is_waiting = false;
+            }
+        }
+    }
+}
+
+/// Runs the tasks of HTTP/2 streams, so that shutdown joins them.
+#[derive(Clone)]
+struct StreamTasks {
+    tasks: TaskTracker,
+    abort: CancellationToken,
+}
+
+impl<F> Executor<F> for StreamTasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let abort = self.abort.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stream => {}
+                () = abort.cancelled() => {}
+                () = sleep(limits::HTTP2_STREAM_LIFETIME) => {}
+            }
+        });
+    }
+}
+
+/// Answers one request.
+async fn handle(server: &Server, request: Request<Incoming>) -> Response<ResponseBody> {
+    let (parts, body) = request.into_parts();
+    let mut tag = RequestTag::of(&parts);
+    let (mut response, caller) = match server.gate.admit(&parts) {
+        Ok(caller) => match route(server, &parts, body, &mut tag).await {
+            Ok(response) => (response, caller),
+            Err(error) => (error.response(), caller),
+        },
+        Err(error) => (error.response(), Caller::Same),
+    };
+    let headers = response.headers_mut();
+    gate::name_caller(caller, headers);
+    headers.insert("x-request-id", tag.0);
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn route(
+    server: &Server,
+    parts: &Parts,
+    body: Incoming,
+    tag: &mut RequestTag,
+) -> Result<Response<ResponseBody>, RequestError> {
+    if gate::is_preflight(parts) {
+        return Ok(gate::preflight(parts));
+    }
+    let shared = &server.shared;
+    let path = parts.uri.path();
+    match path {
+        "/healthz" => return get(parts).map(|()| info::health(shared)),
+        "/readyz" => {
+            get(parts)?;
+            return Ok(info::ready(shared).await);
+        }
+        _ => server.gate.authorize(&parts.headers)?,
+    }
+    match path {
+        "/v1/chat/completions" => inference::answer(shared, Endpoint::ChatCompletions, parts, body, tag).await,
+        "/v1/completions" => inference::answer(shared, Endpoint::Completions, parts, body, tag).await,
+        "/v1/models" => get(parts).map(|()| info::models(shared)),
+        "/metrics" => get(parts).map(|()| info::metrics(shared)),
+        _ => match path.strip_prefix("/v1/models/") {
+            Some(id) => get(parts).and_then(|()| info::model(shared, id)),
+            None => Err(RequestError::UnknownPath),
+        },
+    }
+}
+
+fn get(parts: &Parts) -> Result<(), RequestError> {
+    let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
+    if is_get { Ok(()) } else { Err(RequestError::WrongMethod { allow: "GET, HEAD" }) }
+}
+
+/// The name of a request in `x-request-id`: the app's own if it is harmless, else a fresh one.
+pub(crate) struct RequestTag(HeaderValue);
+
+impl RequestTag {
+    fn of(parts: &Parts) -> Self {
+        let own = parts.headers.get("x-request-id").filter(|tag| is_harmless(tag.as_bytes()));
+        Self(own.cloned().unwrap_or_else(Self::fresh))
+    }
+
+    /// Prefers the name that the body gives, when the headers gave none.
+    fn prefer(&mut self, parts: &Parts, guid: Option<&str>) {
+        if let Some(guid) = guid.filter(|guid| is_harmless(guid.as_bytes()))
+            && !parts.headers.contains_key("x-request-id")
+            && let Ok(guid) = HeaderValue::from_str(guid)
+        {
+            self.0 = guid;
+        }
+    }
+
+    fn fresh() -> HeaderValue {
+        let mut digits = [0_u8; 32];
+        let id: [u8; 16] = rand::random();
+        // Both lengths are fixed, so this cannot fail; were it to, the tag would be zeros.
+        let _ = hex::encode_to_slice(id, &mut digits);
+        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+}
+
+/// Whether a name can go into headers and logs.
+fn is_harmless(tag: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+    !tag.is_empty() && tag.len() <= limits::REQUEST_ID_BYTES && tag.iter().all(is_plain)
+}
+
+/// One inference request in the counters, from its beginning to the last byte of its answer.
+pub(crate) struct InFlight {
+    shared: Arc<Shared>,
+    is_counted: bool,
+}
+
+impl InFlight {
+    fn enter(shared: &Arc<Shared>) -> Result<Self, RequestError> {
+        let entered = shared.metrics.enter(shared.config.limits.requests);
+        entered.map(|()| Self { shared: Arc::clone(shared), is_counted: false }).ok_or(RequestError::Busy)
+    }
+
+    /// Counts what the proxy says was used, if it has said so yet.
+    fn used_by(&self, answer: &AnswerStream, model: &str) {
+        if let Some(info) = answer.final_info() {
+            self.shared.metrics.used(model, &info.tokens);
+        }
+    }
+
+    fn completed(&mut self) {
+        self.is_counted = true;
+        self.shared.metrics.completed();
+    }
+
+    fn failed(&mut self, error: &RequestError) {
+        self.is_counted = true;
+        self.shared.metrics.failed(error);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if !self.is_counted {
+            self.shared.metrics.abandoned();
+        }
+        self.shared.metrics.leave();
+    }
+}
+
+impl std::fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InFlight")
+    }
+}

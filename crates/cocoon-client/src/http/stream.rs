@@ -1,0 +1,155 @@
+//! An answer on its way to the app, chunk by chunk, as the proxy's session hands it over.
+//!
+//! Bytes leave as they came; at most the usage event that the app did not ask for is dropped.
+//! When the answer breaks off, a server-sent stream says so in an event of its own; any other body
+//! is cut so that the app sees it is incomplete. It never just ends.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use cocoon_wire::usage::SseFilter;
+use tokio::time::{Instant, Sleep};
+
+use super::{InFlight, body::Incomplete};
+use crate::{error::RequestError, session::AnswerStream};
+
+/// The body of a streamed response.
+#[derive(Debug)]
+pub(crate) struct AnswerBody {
+    answer: AnswerStream,
+    request: InFlight,
+    model: Arc<str>,
+    form: Form,
+    filter: Option<SseFilter>,
+    deadline: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The last bytes that left, to know whether an event is open.
+    tail: [u8; 2],
+    over: bool,
+    /// What was taken in of an answer that turned out too long to be held.
+    held: VecDeque<Bytes>,
+}
+
+/// How a body can say that it broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `text/event-stream`: by an event.
+    Events,
+    /// Anything else: by being cut.
+    Opaque,
+}
+
+/// Whether the app asked for the usage event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UsageEvent {
+    /// It passes.
+    Wanted,
+    /// It was asked for by this client only, and is dropped.
+    Unwanted,
+}
+
+impl AnswerBody {
+    pub(super) fn new(
+        answer: AnswerStream,
+        request: InFlight,
+        model: Arc<str>,
+        form: Form,
+        usage: UsageEvent,
+        deadline: Instant,
+    ) -> Self {
+        let filter = (usage == UsageEvent::Unwanted).then(SseFilter::new);
+        Self {
+            answer,
+            request,
+            model,
+            form,
+            filter,
+            deadline,
+            timer: None,
+            tail: *b"\n\n",
+            over: false,
+            held: VecDeque::new(),
+        }
+    }
+
+    /// Begins with bytes that were taken in before.
+    pub(super) fn with_held(mut self, held: VecDeque<Bytes>) -> Self {
+        self.held = held;
+        self
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Incomplete>>> {
+        if let Some(held) = self.held.pop_front() {
+            return Poll::Ready(Some(Ok(held)));
+        }
+        while !self.over {
+            match self.answer.poll_chunk(cx) {
+                Poll::Ready(Ok(Some(chunk))) => {
+                    let chunk = match &mut self.filter {
+                        Some(filter) => filter.push(chunk),
+                        None => chunk,
+                    };
+                    if !chunk.is_empty() {
+                        return Poll::Ready(Some(Ok(self.leave(chunk))));
+                    }
+                }
+                Poll::Ready(Ok(None)) => {
+                    self.complete();
+                    let held = self.filter.as_mut().map(SseFilter::finish).unwrap_or_default();
+                    if !held.is_empty() {
+                        return Poll::Ready(Some(Ok(held)));
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(self.break_off(&error))),
+                Poll::Pending if self.is_late(cx) => return Poll::Ready(Some(self.break_off(&RequestError::Late))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn leave(&mut self, chunk: Bytes) -> Bytes {
+        if let [.., a, b] = *chunk {
+            self.tail = [a, b];
+        } else if let [b] = *chunk {
+            self.tail = [self.tail[1], b];
+        }
+        chunk
+    }
+
+    fn complete(&mut self) {
+        self.over = true;
+        self.request.used_by(&self.answer, &self.model);
+        self.request.completed();
+    }
+
+    /// Ends the body before its time; what was held back of an unfinished event stays back.
+    fn break_off(&mut self, error: &RequestError) -> Result<Bytes, Incomplete> {
+        self.over = true;
+        self.answer.give_up();
+        self.request.used_by(&self.answer, &self.model);
+        self.request.failed(error);
+        if self.form == Form::Opaque {
+            return Err(Incomplete);
+        }
+        let event = error.event();
+        // An event that was cut off is ended first, so that ours is not read as part of it.
+        Ok(if self.tail == *b"\n\n" { event } else { [b"\n\n".as_slice(), &event].concat().into() })
+    }
+
+    /// Whether the deadline has passed; if not, the task is woken then.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.deadline;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        timer.as_mut().poll(cx).is_ready()
+    }
+}

@@ -1,0 +1,204 @@
+//! The session with one proxy: dial, shake hands, serve requests, and again when it is lost.
+//!
+//! Each proxy has one task, which owns the connection and hands every message to the request it
+//! belongs to. A proxy that breaks the protocol loses the connection and its requests fail; the
+//! next attempt follows the backoff, and other proxies are not concerned.
+
+pub(crate) mod answer;
+pub(crate) mod handshake;
+pub(crate) mod link;
+pub(crate) mod violation;
+
+use std::{pin::pin, sync::Arc};
+
+use cocoon_net::{Backoff, Connection, Dialer, Event};
+use cocoon_wire::message::{ClientAnswer, ClientQuery, ProxyToClient};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::ClientConfig,
+    limits,
+    models::Models,
+    pool::{ProxySlot, ProxyState},
+};
+pub(crate) use answer::AnswerStream;
+use handshake::{Authorized, Dialed, SessionError};
+use link::Link;
+use violation::Violation;
+
+/// Keeps a session with one proxy until shutdown.
+pub(crate) async fn keep(
+    dialer: Arc<dyn Dialer>,
+    proxy: Arc<ProxySlot>,
+    config: Arc<ClientConfig>,
+    shutdown: CancellationToken,
+) {
+    let mut backoff = Backoff::new(rand::random());
+    loop {
+        let pause = backoff.delay(Instant::now().into_std());
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(pause) => {}
+        }
+        proxy.set(ProxyState::Connecting);
+        let attempt = tokio::select! {
+            () = shutdown.cancelled() => return,
+            attempt = connect(&*dialer, &config) => attempt,
+        };
+        match attempt {
+            Ok(authorized) => {
+                backoff.handle_connected(Instant::now().into_std());
+                tracing::info!(proxy = proxy.index(), version = ?authorized.version, "session with proxy is ready");
+                serve(authorized, &proxy, &shutdown).await;
+            }
+            Err(failure) => {
+                tracing::warn!(proxy = proxy.index(), error = %failure.detail, "no session with proxy");
+                proxy.set_failed(&failure);
+            }
+        }
+    }
+}
+
+/// Why an attempt failed: for apps, and for the owner's log.
+pub(crate) struct ConnectFailure {
+    /// Without addresses or a peer's words.
+    pub(crate) summary: &'static str,
+    pub(crate) is_violation: bool,
+    detail: String,
+}
+
+async fn connect(dialer: &dyn Dialer, config: &ClientConfig) -> Result<Authorized, ConnectFailure> {
+    let connection = dialer.dial().await.map_err(|error| ConnectFailure {
+        summary: "it cannot be reached",
+        is_violation: false,
+        detail: with_sources(&error),
+    })?;
+    let shake_hands = async { Dialed(connection).greet(config).await?.authorize(config).await };
+    shake_hands.await.map_err(|error| ConnectFailure {
+        summary: error.summary(),
+        is_violation: matches!(error, SessionError::PeerViolation(_)),
+        detail: with_sources(&error),
+    })
+}
+
+/// Serves requests until the connection ends, by whoever's doing.
+async fn serve(authorized: Authorized, proxy: &ProxySlot, shutdown: &CancellationToken) {
+    let Authorized { mut connection, version } = authorized;
+    let link = Arc::new(Link::new(connection.outbox(), version));
+    proxy.set(ProxyState::Ready(Arc::clone(&link)));
+    let end = drive(&mut connection, &link, shutdown).await;
+    proxy.set_lost(&link);
+    link.close();
+    match end {
+        Ok(()) => {}
+        Err(SessionError::PeerViolation(violation)) => {
+            proxy.count_violation();
+            tracing::warn!(proxy = proxy.index(), error = %violation, "connection closed: the proxy is to blame");
+        }
+        Err(error) => tracing::warn!(proxy = proxy.index(), error = %error, "session with proxy lost"),
+    }
+}
+
+async fn drive(
+    connection: &mut Connection,
+    link: &Arc<Link>,
+    shutdown: &CancellationToken,
+) -> Result<(), SessionError> {
+    let mut poller = pin!(poll_models(link));
+    let mut stop = pin!(shutdown.cancelled());
+    loop {
+        tokio::select! {
+            biased;
+            event = connection.next() => handle_event(link, event?)?,
+            violation = &mut poller => return Err(violation.into()),
+            () = &mut stop => break,
+        }
+    }
+    // What is queued still leaves: the last cancellations, mostly. The connection bounds the time.
+    link.outbox().close();
+    while connection.next().await.is_ok() {}
+    Ok(())
+}
+
+fn handle_event(link: &Link, event: Event) -> Result<(), Violation> {
+    let data = match event {
+        Event::Message(data) => data,
+        Event::Query(_) => return Err(Violation::Query),
+        _ => return Err(Violation::UnknownMessage),
+    };
+    match ProxyToClient::decode(link.version(), data)? {
+        ProxyToClient::Answer(answer) => link.handle_answer(answer),
+        // Payments are checked and kept once there is money; until then they are told, not used.
+        ProxyToClient::Payment(_) | ProxyToClient::PaymentStatus(_) => Ok(()),
+    }
+}
+
+/// Asks for models and load, now and then and when somebody wants to know. Ends only when the proxy
+/// answers with nonsense; a question that gets no answer is asked again later.
+async fn poll_models(link: &Link) -> Violation {
+    let mut is_old_proxy = false;
+    loop {
+        match ask_models(link, is_old_proxy).await {
+            Ok(Some(models)) => {
+                link.models.send_replace(Some(Arc::new(models)));
+            }
+            // A proxy from before that query; ask by the older one from now on.
+            Ok(None) => is_old_proxy = true,
+            Err(violation) => return violation,
+        }
+        let interval = match &*link.models() {
+            Some(models) if !models.is_empty() => limits::MODELS_POLL_INTERVAL,
+            _ => limits::MODELS_POLL_EMPTY,
+        };
+        sleep(limits::MODELS_STALE).await;
+        tokio::select! {
+            () = sleep(interval.saturating_sub(limits::MODELS_STALE)) => {}
+            () = link.models_wanted.notified() => {}
+        }
+    }
+}
+
+/// One question for models; `None` when the proxy refused or did not answer it.
+async fn ask_models(link: &Link, is_old_proxy: bool) -> Result<Option<Models>, Violation> {
+    let query = if is_old_proxy { ClientQuery::GetWorkerTypes } else { ClientQuery::GetWorkerTypesV2 };
+    let Ok(answer) = link.outbox().query(query.encode(), limits::POLL_TIMEOUT).await else {
+        return Ok(None);
+    };
+    let before = link.models().clone();
+    let now = Instant::now();
+    let answer = ClientAnswer::decode(answer)?;
+    if let ClientAnswer::WorkerTypesV2(types) = answer {
+        return Ok(Some(Models::new(now, types, before.as_deref())));
+    }
+    if let ClientAnswer::WorkerTypes(types) = answer {
+        return Ok(Some(Models::from_summaries(now, types, before.as_deref())));
+    }
+    Err(Violation::WrongAnswer { question: "client.getWorkerTypesV2" })
+}
+
+impl SessionError {
+    /// What apps may know.
+    fn summary(&self) -> &'static str {
+        match self {
+            Self::PeerViolation(_) => "it broke the protocol",
+            Self::PeerOtherNetwork { .. } => "it belongs to the other network (see `is_test`)",
+            Self::PeerWantsLongAuthorization => "it asks for an on-chain registration, which is not supported yet",
+            Self::PeerKnowsOtherSecret | Self::PeerRefused { .. } => "it does not accept this client's secret",
+            Self::Query { .. } => "it does not answer",
+            Self::Connection(_) => "the connection was lost",
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

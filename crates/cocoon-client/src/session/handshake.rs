@@ -1,0 +1,186 @@
+//! From an open connection to one that takes requests, as typestates (wire.md, section 4).
+//!
+//! 1. [`Dialed::greet`]: `client.connectToProxy` → `client.connectedToProxy`: test mode must match,
+//!    and the proxy chooses a version among those offered.
+//! 2. [`Greeted::authorize`]: `client.authorizeWithProxyShort` with the secret behind the hash in
+//!    the client's contract → `client.authorizationWithProxySuccess`.
+//!
+//! The connection has no task of its own yet, so each question drives it until the answer is here;
+//! a proxy may say nothing else meanwhile.
+
+use cocoon_net::{Connection, ConnectionError, Event, Peer, QueryError};
+use cocoon_wire::{
+    Sealed, Version, VersionRange,
+    message::{AuthChallenge, ClientAnswer, ClientParams, ClientQuery},
+};
+use sha2::{Digest, Sha256};
+
+use super::violation::Violation;
+use crate::{config::ClientConfig, limits};
+
+/// Why a connection did not become ready, or did not stay so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum SessionError {
+    /// The proxy broke the protocol.
+    #[error(transparent)]
+    PeerViolation(#[from] Violation),
+    /// The proxy belongs to the other network.
+    #[error("the proxy is for the {} network; set `is_test` to use it", network(*.proxy_is_test))]
+    PeerOtherNetwork {
+        /// What it said.
+        proxy_is_test: bool,
+    },
+    /// The proxy wants a registration on chain.
+    #[error(
+        "the proxy asks for long authorization (an on-chain registration), which this client does not do yet; configure the secret of short authorization at the proxy's contract"
+    )]
+    PeerWantsLongAuthorization,
+    /// The configured secret is not the one whose hash the proxy knows. It was not sent.
+    #[error("`auth_secret` is not the secret that the proxy expects of this wallet")]
+    PeerKnowsOtherSecret,
+    /// The proxy refused the secret. The text is the proxy's.
+    #[error("the proxy refused authorization with code {code}: {error:?}")]
+    PeerRefused {
+        /// The proxy's number.
+        code: i32,
+        /// The proxy's text.
+        error: String,
+    },
+    /// A question got no answer.
+    #[error("the proxy did not answer {question}: {source}")]
+    Query {
+        /// The question's constructor.
+        question: &'static str,
+        /// Why.
+        source: QueryError,
+    },
+    /// The connection ended.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+}
+
+/// A connection on which nothing was said yet.
+#[derive(Debug)]
+pub(super) struct Dialed(pub(super) Connection);
+
+/// The proxy has introduced itself.
+#[derive(Debug)]
+pub(super) struct Greeted {
+    connection: Connection,
+    version: Version,
+    challenge: AuthChallenge,
+}
+
+/// The proxy takes requests of this client.
+#[derive(Debug)]
+pub(super) struct Authorized {
+    pub(super) connection: Connection,
+    pub(super) version: Version,
+}
+
+impl Dialed {
+    pub(super) async fn greet(self, config: &ClientConfig) -> Result<Greeted, SessionError> {
+        let Self(mut connection) = self;
+        let offered = offered(connection.peer());
+        let query = ClientQuery::Connect {
+            params: ClientParams {
+                owner_address: config.owner_address.clone(),
+                is_test: config.is_test,
+                versions: Some(offered),
+            },
+            min_config_version: config.min_config_version,
+        };
+        let answer = ask(&mut connection, "client.connectToProxy", &query).await?;
+        let ClientAnswer::Connected { params, auth, .. } = answer else {
+            return Err(Violation::WrongAnswer { question: "client.connectToProxy" }.into());
+        };
+        if params.is_test != config.is_test {
+            return Err(SessionError::PeerOtherNetwork { proxy_is_test: params.is_test });
+        }
+        let version = chosen(params.proto_version, offered)?;
+        if version == Version::Extended {
+            connection.outbox().enable_extended();
+        }
+        Ok(Greeted { connection, version, challenge: auth })
+    }
+}
+
+impl Greeted {
+    pub(super) async fn authorize(self, config: &ClientConfig) -> Result<Authorized, SessionError> {
+        let Self { mut connection, version, challenge } = self;
+        let secret = config.auth_secret.expose();
+        let hash = match challenge {
+            AuthChallenge::Short { secret_hash, .. } => secret_hash,
+            AuthChallenge::Long { .. } => return Err(SessionError::PeerWantsLongAuthorization),
+        };
+        if <[u8; 32]>::from(Sha256::digest(secret.as_bytes())) != hash {
+            return Err(SessionError::PeerKnowsOtherSecret);
+        }
+        let query = ClientQuery::AuthorizeShort { secret: Sealed::from(secret.as_bytes().to_vec()) };
+        let answer = ask(&mut connection, "client.authorizeWithProxyShort", &query).await?;
+        if let ClientAnswer::AuthorizationFailed { code, error } = answer {
+            return Err(SessionError::PeerRefused { code, error });
+        }
+        if !matches!(answer, ClientAnswer::Authorized { .. }) {
+            return Err(Violation::WrongAnswer { question: "client.authorizeWithProxyShort" }.into());
+        }
+        Ok(Authorized { connection, version })
+    }
+}
+
+/// Asks one question and drives the connection until its answer is here.
+async fn ask(
+    connection: &mut Connection,
+    question: &'static str,
+    query: &ClientQuery,
+) -> Result<ClientAnswer, SessionError> {
+    let outbox = connection.outbox();
+    let answer = tokio::select! {
+        biased;
+        answer = outbox.query(query.encode(), limits::HANDSHAKE_TIMEOUT) => answer,
+        event = connection.next() => return Err(if matches!(event?, Event::Query(_)) {
+            Violation::Query.into()
+        } else {
+            Violation::UnknownMessage.into()
+        }),
+    };
+    let answer = answer.map_err(|source| SessionError::Query { question, source })?;
+    Ok(ClientAnswer::decode(answer).map_err(Violation::from)?)
+}
+
+/// The extended profile is for links that this node protects itself; behind the original's router
+/// there are original nodes.
+fn offered(peer: &Peer) -> VersionRange {
+    match peer {
+        Peer::LoopbackPlain { .. } | Peer::InMemory { .. } => VersionRange::ALL,
+        Peer::BehindRouter { .. } | _ => VersionRange { min: 0, max: Version::V2.number() },
+    }
+}
+
+fn chosen(number: Option<i32>, offered: VersionRange) -> Result<Version, Violation> {
+    let number = number.unwrap_or(Version::V0.number());
+    Version::from_number(number)
+        .filter(|version| (offered.min..=offered.max).contains(&version.number()))
+        .ok_or(Violation::VersionNotOffered(number))
+}
+
+const fn network(is_test: bool) -> &'static str {
+    if is_test { "test" } else { "main" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_offered_versions_are_taken() {
+        let original = VersionRange { min: 0, max: 2 };
+        assert_eq!(chosen(Some(2), original).unwrap(), Version::V2);
+        assert_eq!(chosen(None, original).unwrap(), Version::V0);
+        assert_eq!(chosen(Some(100), VersionRange::ALL).unwrap(), Version::Extended);
+        for number in [100, 3, -1] {
+            assert!(chosen(Some(number), original).is_err(), "{number}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The client between a scripted proxy and apps over memory, on a virtual clock.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a script answers the messages it expects")]
+
+#[cfg(test)]
+mod apps;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod recorded;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod statuses;
+#[cfg(test)]
+mod streams;
