@@ -1,0 +1,19 @@
+//! Development only: engines that behave as tests and benchmarks want.
+//!
+//! [`ScriptedEngine`] answers each request as a test says, records what arrived byte for byte and
+//! notices when the caller hangs up. [`FakeEngine`] answers the same thing as cheaply as it can, and
+//! [`load`] asks as cheaply as it can.
+//! Neither infers anything, and no role depends on this crate outside its tests.
+
+mod base64;
+mod fake;
+mod http;
+mod limits;
+mod load;
+mod script;
+mod scripted;
+
+pub use fake::{FakeConfig, FakeEngine};
+pub use load::{LoadConfig, LoadReport, load};
+pub use script::{Behaviour, Ending, Event};
+pub use scripted::{Outcome, RequestRecord, ScriptedEngine};

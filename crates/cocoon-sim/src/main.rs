@@ -1,0 +1,112 @@
+//! `cocoon-sim engine` and `cocoon-sim load`: engines and load as processes, for tests in other
+//! languages and for benchmarks.
+//!
+//! `engine` prints the address it listens on as one line, then runs until it is ended.
+//! `load` prints one JSON object, its report.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cocoon_sim::{FakeConfig, FakeEngine, LoadConfig, ScriptedEngine, load};
+
+const USAGE: &str = "usage:
+  cocoon-sim engine [--port P] [--scripted | --fast [--events N] [--pace-us U] [--text-len L] [--stamp]]
+  cocoon-sim load --addr HOST:PORT --model NAME [--concurrency N] [--seconds S] [--prompt-len L] [--stream]";
+
+enum Command {
+    Scripted { port: u16 },
+    Fast { port: u16, fake: FakeConfig },
+    Load(LoadConfig),
+}
+
+fn main() -> ExitCode {
+    let Some(command) = parse(std::env::args().skip(1)) else {
+        let _ = writeln!(std::io::stderr(), "{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "cocoon-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    match arguments.next()?.as_str() {
+        "engine" => parse_engine(arguments),
+        "load" => parse_load(arguments),
+        _ => None,
+    }
+}
+
+fn parse_engine(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let (mut port, mut fast, mut fake) = (0, false, FakeConfig::default());
+    while let Some(name) = arguments.next() {
+        match name.as_str() {
+            "--scripted" => fast = false,
+            "--fast" => fast = true,
+            "--stamp" => fake.stamp = true,
+            "--port" => port = arguments.next()?.parse().ok()?,
+            "--events" => fake.events = arguments.next()?.parse().ok()?,
+            "--pace-us" => fake.pace = Duration::from_micros(arguments.next()?.parse().ok()?),
+            "--text-len" => fake.text_len = arguments.next()?.parse().ok()?,
+            _ => return None,
+        }
+    }
+    Some(if fast { Command::Fast { port, fake } } else { Command::Scripted { port } })
+}
+
+fn parse_load(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let mut config = LoadConfig {
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 10000)),
+        model: String::new(),
+        concurrency: 1,
+        duration: Duration::from_secs(5),
+        stream: false,
+        prompt_len: 256,
+    };
+    while let Some(name) = arguments.next() {
+        match name.as_str() {
+            "--addr" => config.addr = arguments.next()?.parse().ok()?,
+            "--model" => config.model = arguments.next()?,
+            "--concurrency" => config.concurrency = arguments.next()?.parse().ok()?,
+            "--seconds" => config.duration = Duration::try_from_secs_f64(arguments.next()?.parse().ok()?).ok()?,
+            "--prompt-len" => config.prompt_len = arguments.next()?.parse().ok()?,
+            "--stream" => config.stream = true,
+            _ => return None,
+        }
+    }
+    Some(Command::Load(config))
+}
+
+fn run(command: Command) -> std::io::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(command))
+}
+
+async fn serve(command: Command) -> std::io::Result<()> {
+    let addr = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match command {
+        Command::Fast { port, fake } => {
+            let engine = FakeEngine::bind(addr(port), fake).await?;
+            print(&engine.addr().to_string())?;
+            engine.closed().await;
+        }
+        Command::Scripted { port } => {
+            let engine = ScriptedEngine::bind(addr(port)).await?;
+            print(&engine.addr().unwrap_or_else(|| addr(port)).to_string())?;
+            engine.closed().await;
+        }
+        Command::Load(config) => print(&serde_json::to_string(&load(&config).await?)?)?,
+    }
+    Ok(())
+}
+
+fn print(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
