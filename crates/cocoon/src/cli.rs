@@ -1,0 +1,79 @@
+//! The command line: global options and the list of commands.
+//!
+//! Each command keeps its own arguments next to the code that obeys them (`command/*.rs`).
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::command;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cocoon",
+    version,
+    about = "A confidential AI network: an OpenAI-compatible endpoint in front of other people's GPUs.",
+    long_about = LONG_ABOUT,
+    after_help = "Start with:  cocoon up",
+    after_long_help = AFTER_LONG_HELP,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// What to log: a level (error, warn, info, debug, trace) or `target=level` pairs. Never a prompt.
+    #[arg(long, global = true, env = "COCOON_LOG", value_name = "FILTER", default_value = "warn")]
+    pub(crate) log: String,
+
+    /// How log lines look on standard error.
+    #[arg(long, global = true, env = "COCOON_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One human-readable line per event.
+    Text,
+    /// One JSON object per event.
+    Json,
+}
+
+/// One variant per command; the file of the same name under `command/` carries it out.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[cfg(feature = "dev")]
+    Up(command::up::Args),
+    #[cfg(feature = "dev")]
+    Chat(command::chat::Args),
+    #[cfg(feature = "dev")]
+    Model(command::model::Args),
+    #[cfg(feature = "client")]
+    Client(command::role::client::Args),
+    #[cfg(feature = "proxy")]
+    Proxy(command::role::proxy::Args),
+    #[cfg(feature = "worker")]
+    Worker(command::role::worker::Args),
+    #[cfg(feature = "client")]
+    Key(command::key::Args),
+}
+
+const LONG_ABOUT: &str = "\
+A confidential AI network: an OpenAI-compatible endpoint in front of other people's GPUs.
+
+Three roles, one binary:
+  client   runs next to your app and speaks the OpenAI API on http://127.0.0.1:10000/v1
+  proxy    routes requests to workers and meters them
+  worker   runs the model, or stands in front of vLLM, SGLang, llama.cpp, Ollama";
+
+const AFTER_LONG_HELP: &str = "\
+Try it:
+  cocoon up                                   all three roles and a small model on this machine
+  cocoon chat \"What is the capital of France?\"
+  cocoon up --engine http://127.0.0.1:8000    the same, with your own engine
+
+Point any OpenAI SDK at it:
+  base_url = http://127.0.0.1:10000/v1        api_key = anything
+
+Not there yet: attestation and payments. Roles listen on loopback only until attestation is in.";

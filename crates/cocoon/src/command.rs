@@ -1,0 +1,35 @@
+//! The commands, one file each, and the way from a parsed command to it.
+
+use anyhow::Result;
+
+use crate::cli::Command;
+
+#[cfg(feature = "dev")]
+pub(crate) mod chat;
+#[cfg(feature = "client")]
+pub(crate) mod key;
+#[cfg(feature = "dev")]
+pub(crate) mod model;
+pub(crate) mod role;
+#[cfg(feature = "dev")]
+pub(crate) mod up;
+
+/// Carries a command out.
+pub(crate) fn run(command: Command) -> Result<()> {
+    match command {
+        #[cfg(feature = "dev")]
+        Command::Up(args) => up::run(args),
+        #[cfg(feature = "dev")]
+        Command::Chat(args) => chat::run(args),
+        #[cfg(feature = "dev")]
+        Command::Model(args) => model::run(args),
+        #[cfg(feature = "client")]
+        Command::Client(args) => role::client::run(&args),
+        #[cfg(feature = "proxy")]
+        Command::Proxy(args) => role::proxy::run(&args),
+        #[cfg(feature = "worker")]
+        Command::Worker(args) => role::worker::run(&args),
+        #[cfg(feature = "client")]
+        Command::Key(args) => key::run(&args),
+    }
+}

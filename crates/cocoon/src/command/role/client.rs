@@ -1,0 +1,64 @@
+//! `cocoon client`: the OpenAI endpoint on the host of the one who asks and pays.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, bail};
+use cocoon_client::{Client, ClientConfig};
+use serde::Deserialize;
+
+use super::ConfigArgs;
+use crate::{terminal, wiring};
+
+/// Run the client: an OpenAI endpoint for your apps
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+const SAMPLE: &str = include_str!("../../../config/client.toml");
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    threads: usize,
+    proxies: Vec<SocketAddr>,
+    client: ClientConfig,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self { threads: 1, proxies: vec![wiring::PROXY_FOR_CLIENTS], client: ClientConfig::default() }
+    }
+}
+
+/// Carries the command out.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Some(file) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
+    if file.proxies.is_empty() {
+        bail!("`proxies` is empty: name at least one proxy");
+    }
+    super::run_role(file.threads, |stop| async move {
+        let listener = wiring::bind_http(file.client.listen, "`listen` under [client]")?;
+        terminal::line(&format!("client: http://{}/v1", listener.local_addr()?));
+        let client = Client::new(file.client, wiring::clock(), wiring::dialers(&file.proxies))?;
+        Ok(client.serve(listener, stop).await?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_shows_the_defaults() {
+        let sample: File = crate::config::parse(SAMPLE).unwrap();
+        assert_eq!(format!("{sample:?}"), format!("{:?}", File::default()));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = crate::config::parse::<File>("[client]\nlisten_on = 1\n").unwrap_err().to_string();
+        assert!(error.contains("listen_on"), "{error}");
+    }
+}

@@ -1,0 +1,152 @@
+//! `cocoon up`: the whole network in one process, for trying it and for developing against it.
+//!
+//! 1. The port is taken first: a clash is told before anything is fetched.
+//! 2. The engine: one that is already running (`--engine`), or a small model in this process.
+//! 3. Proxy, workers and client start as tasks and talk over real loopback TCP, with the network's own protocol.
+//! 4. Once the client sees the workers, a table says what runs, and what is not protected yet.
+//! 5. Ctrl-C drains: the client takes nothing new and finishes what runs, then the workers, then the proxy.
+
+mod engine;
+mod network;
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use cocoon_worker::EngineState;
+use tokio_util::sync::CancellationToken;
+
+use super::model::SourceArgs;
+use crate::{limits, runtime, terminal, wiring};
+use engine::Chosen;
+use network::{Network, View};
+
+/// Run the whole network on this machine: client, proxy, worker and a small model
+///
+/// Everything listens on loopback only. The first start fetches a model of 98 MB.
+/// Ctrl-C stops: running answers may finish first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cocoon up                                   with the small default model
+  cocoon up --engine http://127.0.0.1:8000    with vLLM, SGLang, llama.cpp or Ollama that already runs
+  cocoon up --model-file my-model.gguf        with a llama-architecture model of your own")]
+pub(crate) struct Args {
+    /// Port of the OpenAI endpoint on 127.0.0.1; 0 takes a free one
+    #[arg(long, env = "COCOON_PORT", default_value_t = 10_000)]
+    port: u16,
+
+    /// How many workers to start; with the embedded engine they share one model
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(limits::UP_WORKERS_MAX)))]
+    workers: u16,
+
+    /// Use an OpenAI-compatible engine that already runs, instead of the embedded one
+    #[arg(long, value_name = "URL", conflicts_with_all = ["model", "model_file"])]
+    engine: Option<String>,
+
+    /// Model for the embedded engine; see `cocoon model list`
+    #[arg(long, value_name = "NAME", default_value = crate::model::catalogue::DEFAULT.name)]
+    model: String,
+
+    /// A .gguf file for the embedded engine, instead of a known model
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    model_file: Option<PathBuf>,
+
+    /// Folder for models [default: $XDG_DATA_HOME/cocoon or ~/.local/share/cocoon]
+    #[arg(long, env = "COCOON_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    sources: SourceArgs,
+}
+
+/// Carries the command out.
+pub(crate) fn run(args: Args) -> Result<()> {
+    let started = Instant::now();
+    // One thread moves all the bytes; the embedded engine computes on threads of its own.
+    let runtime = runtime::build(1)?;
+    let listener = {
+        let _entered = runtime.enter();
+        wiring::bind_http(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port), "--port")?
+    };
+    let engine = engine::choose(&args)?;
+    let outcome = runtime.block_on(async {
+        let mut network = Network::start(listener, &engine, args.workers).await?;
+        let stop = CancellationToken::new();
+        tokio::select! {
+            outcome = serve(&mut network, &engine, started, stop.clone()) => outcome,
+            () = runtime::stop_on_signal(stop.clone()) => Ok(()),
+        }
+    });
+    // Blocking work that nobody waits for any more must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(
+    Network { view, tasks }: &mut Network,
+    engine: &Chosen,
+    started: Instant,
+    stop: CancellationToken,
+) -> Result<()> {
+    tokio::select! {
+        () = view.wait_ready() => {}
+        () = stop.cancelled() => return tasks.drain().await,
+        failure = tasks.failure() => return Err(failure),
+    }
+    terminal::line(&announcement(view, engine, started));
+    tokio::select! {
+        () = stop.cancelled() => tasks.drain().await,
+        failure = tasks.failure() => Err(failure),
+    }
+}
+
+/// What runs, how to try it, what is not there yet.
+fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
+    let url = format!("http://{}/v1", network.api);
+    let model = network.model().unwrap_or_else(|| "none yet".to_owned());
+    let mut text = format!(
+        "cocoon {} is up after {:.1} s\n\n{}\n\n",
+        env!("CARGO_PKG_VERSION"),
+        started.elapsed().as_secs_f64(),
+        terminal::table(&rows(network, engine, &url)),
+    );
+    let port = if network.api.port() == 10_000 { String::new() } else { format!(" --url {url}") };
+    let _ = write!(
+        text,
+        "try it\n  \
+         cocoon chat{port} \"What is the capital of France?\"\n  \
+         curl {url}/chat/completions -H 'content-type: application/json' -d '{{\"model\": \"{model}\", \
+         \"temperature\": 0, \"messages\": [{{\"role\": \"system\", \"content\": \"You are a helpful assistant.\"}}, \
+         {{\"role\": \"user\", \"content\": \"What is the capital of France?\"}}]}}'\n\n\
+         not protected yet\n  \
+         attestation: none yet: loopback only\n  \
+         money: not yet: tokens are counted and limited, nothing is paid"
+    );
+    if let Some(remark) = engine.remark() {
+        let _ = write!(text, "\n  model: {remark}");
+    }
+    text
+}
+
+fn rows(network: &View, engine: &Chosen, url: &str) -> Vec<Vec<String>> {
+    let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+    let ready = if network.is_ready() { "ready" } else { "waits for a worker" };
+    let mut rows = vec![
+        row(["role", "address", "model", "state"]),
+        row(["client", url, "-", ready]),
+        row(["proxy", &network.proxy.to_string(), "-", "ready"]),
+    ];
+    for worker in &network.workers {
+        let status = worker.status();
+        let model = status.model.unwrap_or_else(|| "-".to_owned());
+        let state = match status.engine {
+            EngineState::Ready => "ready",
+            EngineState::Loading => "waits for the engine",
+            EngineState::Failed => "engine does not answer",
+        };
+        rows.push(row(["worker", engine.shown(), &model, state]));
+    }
+    rows
+}

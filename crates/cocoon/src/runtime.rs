@@ -1,0 +1,55 @@
+//! Threads and the signal to stop.
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::terminal;
+
+/// A runtime with this many threads. One means that everything runs on the calling thread: fewer wake-ups, and for a
+/// role that mostly moves bytes, less processor time per request.
+pub(crate) fn build(threads: usize) -> Result<Runtime> {
+    let mut builder = match threads {
+        0 | 1 => Builder::new_current_thread(),
+        more => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(more);
+            builder
+        }
+    };
+    builder.enable_all().build().context("cannot start the async runtime")
+}
+
+/// Completes at the first Ctrl-C or SIGTERM and cancels the token; a second one ends the process at once.
+pub(crate) async fn stop_on_signal(stop: CancellationToken) {
+    signal().await;
+    terminal::note("stopping: running answers may finish; press Ctrl-C again to stop at once");
+    stop.cancel();
+    signal().await;
+    std::process::exit(130);
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return interrupt().await;
+    };
+    tokio::select! {
+        () = interrupt() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    interrupt().await;
+}
+
+/// Ctrl-C. If it cannot be listened to, the default action of the signal still ends the process.
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

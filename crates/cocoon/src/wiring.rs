@@ -1,0 +1,74 @@
+//! From configuration to running roles: sockets, dialers, clocks, engines.
+//!
+//! A role gets what it needs as parameters and is a future until it is told to stop; nothing here decides anything.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+#[cfg(any(feature = "client", feature = "proxy"))]
+use anyhow::{Context as _, Result, anyhow};
+#[cfg(feature = "proxy")]
+use cocoon_net::{Acceptor, BindError, ListenConfig, Listener};
+#[cfg(any(feature = "client", feature = "worker"))]
+use cocoon_net::{DialConfig, Dialer, TcpDialer};
+use cocoon_units::Clock;
+
+use crate::clock::SystemClock;
+
+/// Where a proxy listens for clients, and where clients look for it, if nothing else is configured.
+#[cfg(any(feature = "client", feature = "proxy"))]
+pub(crate) const PROXY_FOR_CLIENTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_001);
+
+/// Where a proxy listens for workers, and where workers look for it, if nothing else is configured.
+#[cfg(any(feature = "proxy", feature = "worker"))]
+pub(crate) const PROXY_FOR_WORKERS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_002);
+
+/// The clock of every role.
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+/// One dialer per proxy.
+#[cfg(any(feature = "client", feature = "worker"))]
+pub(crate) fn dialers(proxies: &[SocketAddr]) -> Vec<Arc<dyn Dialer>> {
+    let dialer = |addr: &SocketAddr| Arc::new(TcpDialer::new(DialConfig::loopback(*addr))) as Arc<dyn Dialer>;
+    proxies.iter().map(dialer).collect()
+}
+
+/// Binds a socket for HTTP. `setting` is what the user can change: it is named when the port is taken.
+#[cfg(feature = "client")]
+pub(crate) fn bind_http(addr: SocketAddr, setting: &str) -> Result<tokio::net::TcpListener> {
+    let socket = std::net::TcpListener::bind(addr).map_err(|error| explain_bind(&error, addr, setting))?;
+    socket.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(socket).context("cannot watch the socket")
+}
+
+/// Binds a socket for sessions of other nodes.
+#[cfg(feature = "proxy")]
+pub(crate) async fn bind_sessions(
+    addr: SocketAddr,
+    pow_difficulty_bits: i32,
+    setting: &str,
+) -> Result<(Arc<dyn Acceptor>, SocketAddr)> {
+    let config = ListenConfig { pow_difficulty_bits, ..ListenConfig::loopback(addr) };
+    match Listener::bind(config).await {
+        Ok(listener) => {
+            let addr = listener.local_addr();
+            Ok((Arc::new(listener), addr))
+        }
+        Err(BindError::Io { source, .. }) => Err(explain_bind(&source, addr, setting)),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {addr} ({setting})")),
+    }
+}
+
+#[cfg(any(feature = "client", feature = "proxy"))]
+fn explain_bind(error: &std::io::Error, addr: SocketAddr, setting: &str) -> anyhow::Error {
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        return anyhow!(
+            "port {} of {} is taken: stop what listens there, or choose another with {setting}",
+            addr.port(),
+            addr.ip()
+        );
+    }
+    anyhow!("cannot listen on {addr}: {error}; choose another address with {setting}")
+}

@@ -1,0 +1,102 @@
+//! The built binary, and an engine that says what a test wants.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use cocoon_sim::ScriptedEngine;
+use tokio::runtime::Runtime;
+
+/// `cocoon` with these arguments, apart from the machine's own settings.
+pub(crate) fn cocoon(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cocoon"));
+    for name in ["COCOON_URL", "COCOON_API_KEY", "COCOON_PORT", "COCOON_DATA_DIR", "COCOON_LOG", "HF_ENDPOINT"] {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    cocoon(arguments).output().unwrap()
+}
+
+/// Standard output, standard error and success of a finished command.
+pub(crate) fn told(output: &Output) -> (String, String, bool) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr), output.status.success())
+}
+
+/// A process that runs until the test ends it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    /// What it printed up to the line that was waited for.
+    pub(crate) told: String,
+}
+
+impl Running {
+    /// Starts it and waits until it has printed a line that holds `until`.
+    pub(crate) fn start(arguments: &[&str], until: &str) -> Self {
+        let mut child = cocoon(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut told = String::new();
+        while !told.lines().last().is_some_and(|line| line.contains(until)) {
+            if out.read_line(&mut told).unwrap() == 0 {
+                let mut error = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+                panic!("ended without saying {until:?}:\n{told}\n{error}");
+            }
+        }
+        // What is printed later is nobody's business, but must not fill the pipe.
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        Self { child, told }
+    }
+
+    /// The first word of its output that begins with `http://`.
+    pub(crate) fn url(&self) -> String {
+        self.told.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned()
+    }
+
+    /// Asks it to stop, as an operator would, and waits for its end.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A scripted engine on loopback and the runtime it needs.
+pub(crate) struct Engine {
+    pub(crate) script: ScriptedEngine,
+    _runtime: Runtime,
+}
+
+impl Engine {
+    pub(crate) fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let script = runtime.block_on(ScriptedEngine::bind(addr)).unwrap();
+        script.set_models(&["scripted"]);
+        Self { script, _runtime: runtime }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.script.addr().unwrap())
+    }
+}
+
+/// `cocoon up` on a free port with its own data folder.
+pub(crate) fn up(folder: &Path, more: &[&str]) -> Running {
+    let folder = folder.to_str().unwrap();
+    Running::start(&[&["up", "--port", "0", "--data-dir", folder], more].concat(), "money:")
+}

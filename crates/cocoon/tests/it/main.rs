@@ -1,0 +1,10 @@
+//! The binary as a user meets it: started, asked, stopped. Real processes, real loopback TCP, free ports.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod cocoon;
+
+mod chat;
+mod command_line;
+mod roles;
+mod up;

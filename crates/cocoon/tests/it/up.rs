@@ -1,0 +1,80 @@
+//! `cocoon up`: it starts, says what is true, answers, drains.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+use cocoon_sim::Behaviour;
+
+use crate::cocoon::{Engine, run, told, up};
+
+#[test]
+fn an_answer_travels_through_all_three_roles() {
+    let engine = Engine::start();
+    engine.script.set_default(Behaviour::tokens(5));
+    let folder = tempfile::tempdir().unwrap();
+    let network = up(folder.path(), &["--engine", &engine.url(), "--workers", "2"]);
+    assert_eq!(network.told.matches("\n  worker ").count(), 2, "{}", network.told);
+
+    let (out, error, is_ok) = told(&run(&["chat", "--url", &network.url(), "count", "to", "five"]));
+    assert!(is_ok, "{error}");
+    assert_eq!(out, " t0 t1 t2 t3 t4\n");
+    assert!(error.contains("usage: ") && error.contains(" + 5 completion tokens"), "{error}");
+
+    let requests = engine.script.requests();
+    let chat = requests.iter().find(|request| request.path == "/v1/chat/completions").unwrap();
+    assert!(String::from_utf8_lossy(&chat.body).contains("count to five"));
+    assert!(network.stop().success());
+}
+
+#[test]
+fn what_is_not_protected_is_said() {
+    let engine = Engine::start();
+    let folder = tempfile::tempdir().unwrap();
+    let network = up(folder.path(), &["--engine", &engine.url()]);
+    for promise in ["attestation: none yet: loopback only", "money: not yet", "role", "curl http://127.0.0.1:"] {
+        assert!(network.told.contains(promise), "{promise} is missing in:\n{}", network.told);
+    }
+}
+
+#[test]
+fn a_taken_port_is_named_with_the_flag() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (_, error, is_ok) = told(&run(&["up", "--port", &port, "--engine", "http://127.0.0.1:9"]));
+    assert!(!is_ok);
+    assert!(error.contains(&format!("port {port}")) && error.contains("--port"), "{error}");
+}
+
+#[test]
+fn a_running_answer_is_finished_before_the_end() {
+    let engine = Engine::start();
+    // A second of answer: the stop comes in the middle of it.
+    engine.script.set_default(Behaviour::Tokens {
+        count: 20,
+        delay_ms: 50,
+        force_usage: false,
+        ending: cocoon_sim::Ending::Finish,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let network = up(folder.path(), &["--engine", &engine.url()]);
+    let url = network.url();
+    let chat = std::thread::spawn(move || told(&run(&["chat", "--url", &url, "go on"])));
+    while !engine.script.requests().iter().any(|request| request.method == "POST") {
+        std::thread::yield_now();
+    }
+    assert!(network.stop().success());
+    let (out, error, is_ok) = chat.join().unwrap();
+    assert!(is_ok && out.ends_with(" t19\n"), "{out}\n{error}");
+}
+
+#[test]
+fn the_real_model_knows_paris() {
+    let Some(model) = std::env::var_os("COCOON_TEST_MODEL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let network = up(folder.path(), &["--model-file", Path::new(&model).to_str().unwrap()]);
+    let arguments = ["chat", "--url", &network.url(), "What is the capital of France?"];
+    let (out, error, is_ok) = told(&run(&arguments));
+    assert!(is_ok, "{error}");
+    assert!(out.contains("Paris"), "{out}");
+    assert!(error.contains("completion tokens"), "{error}");
+}
