@@ -1,0 +1,93 @@
+//! A server under measurement: started, asked for its CPU time, ended by its own process id.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long a server may take to start listening.
+const READY: Duration = Duration::from_secs(60);
+
+/// A running server; it is ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    name: &'static str,
+}
+
+impl Server {
+    /// Starts a program; its log goes to `log`.
+    pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
+        let log = std::fs::File::create(log)?;
+        command.stdin(Stdio::null()).stderr(log.try_clone()?);
+        if name != ENGINE {
+            command.stdout(log);
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { child, name })
+    }
+
+    /// The first line that the program writes to standard output.
+    pub(crate) fn first_line(&mut self) -> Result<String> {
+        let out = self.child.stdout.take().context("standard output is not piped")?;
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    }
+
+    /// Waits until something listens at `addr`.
+    pub(crate) fn wait_listening(&mut self, addr: SocketAddr) -> Result<()> {
+        let name = self.name;
+        self.wait_until(|| TcpStream::connect(addr).is_ok(), &format!("{name} to listen at {addr}"))
+    }
+
+    /// Waits until a condition holds, unless the program ends first.
+    pub(crate) fn wait_until(&mut self, mut condition: impl FnMut() -> bool, what: &str) -> Result<()> {
+        let deadline = Instant::now() + READY;
+        while !condition() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended ({status}) while waiting for {what}", self.name);
+            }
+            if Instant::now() > deadline {
+                bail!("waited {} s for {what}", READY.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// User and system time of the process and all its threads so far, in seconds.
+    ///
+    /// From `/proc/PID/schedstat`-like precision where the kernel gives it: the sum over threads of
+    /// nanoseconds on a CPU; `/proc/PID/stat` counts whole ticks of 10 ms.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let mut nanoseconds = 0.0;
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()))
+            .with_context(|| format!("{} is gone", self.name))?;
+        for task in tasks {
+            // A thread may end between the listing and the reading.
+            let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            let on_cpu: f64 = text.split(' ').next().unwrap_or_default().parse().context("cannot read schedstat")?;
+            nanoseconds += on_cpu;
+        }
+        Ok(nanoseconds / 1e9)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The one server whose first line is read.
+pub(crate) const ENGINE: &str = "engine";
+
+/// A port that was free a moment ago.
+pub(crate) fn free_addr() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}

@@ -1,0 +1,61 @@
+//! The repository's own commands: `cargo xtask ci | test | tidy | codegen | fuzz | bench`.
+//!
+//! Everything CI does is here, so that a person runs the same thing with the same words.
+
+mod bench;
+mod ci;
+mod codegen;
+mod fuzz;
+mod shell;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The repository's own commands", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything that must hold before a change lands: format, lints, licences, tidy, tests, fuzz smoke
+    Ci,
+    /// Every test: Rust, the official OpenAI SDKs, llama.cpp as engine and as referee
+    Test(test::Args),
+    /// Check the architecture invariants that can be read from the tree
+    Tidy,
+    /// Write the TL types from the scheme
+    Codegen {
+        /// Only say whether the committed types are the ones the scheme gives
+        #[arg(long)]
+        check: bool,
+    },
+    /// Fuzz every target
+    Fuzz(fuzz::Args),
+    /// Measure, with a peer in the same run
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Ci => ci::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::Codegen { check } => codegen::run(check),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(&format!("\nerror: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
