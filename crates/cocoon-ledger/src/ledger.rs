@@ -4,6 +4,7 @@ use cocoon_units::AdjustedTokens;
 use thiserror::Error;
 
 use crate::account::{Accounts, PayeeId, Payer, PayerId};
+use crate::limits::STAKE_MAX;
 use crate::reservation::{Overcharge, Reservation, Settled};
 
 /// Accounts of payers and payees, and the open reservations between them.
@@ -80,12 +81,13 @@ impl Ledger {
     }
 
     /// Finds the payer of this name or opens an account with this stake.
-    /// The stake of an account that exists is left as it is.
+    /// A stake above [`STAKE_MAX`] is cut to it; that of an account that exists is left as it is.
     ///
     /// # Errors
     ///
     /// [`Rejection::AccountsFull`].
     pub fn open_payer(&mut self, name: &str, stake: AdjustedTokens) -> Result<PayerId, Rejection> {
+        let stake = stake.min(AdjustedTokens::new(STAKE_MAX));
         let new = || Payer { stake, ..Payer::default() };
         self.payers.open(name, new).map(PayerId).ok_or(Rejection::AccountsFull)
     }
@@ -133,8 +135,7 @@ impl Ledger {
         let charged = used.min(reserved);
         self.close(reservation, charged);
         let earned = self.payees.get_mut(payee.0);
-        // A payee earns what payers were charged, so it would take 2^64 tokens of stake to get here.
-        *earned = earned.checked_add(charged).expect("earnings fit 64 bits");
+        *earned = earned.checked_add(charged).expect("the stakes of all payers together fit 64 bits");
         let clamped = (used > reserved).then_some(Overcharge { reported: used, reserved });
         Settled { charged, clamped }
     }
@@ -265,6 +266,19 @@ mod tests {
         let first = ledger.open_payer("a", tokens(10)).unwrap();
         assert_eq!(ledger.open_payer("a", tokens(99)), Ok(first));
         assert_eq!(ledger.balance(first).stake, tokens(10));
+    }
+
+    #[test]
+    fn earnings_of_boundless_stakes_do_not_overflow() {
+        let mut ledger = Ledger::new();
+        let payee = ledger.open_payee("payee").unwrap();
+        for name in ["one", "two"] {
+            let payer = ledger.open_payer(name, tokens(u64::MAX)).unwrap();
+            let all = ledger.balance(payer).stake;
+            let reservation = ledger.reserve(payer, all).unwrap();
+            let _ = ledger.settle(reservation, payee, tokens(u64::MAX));
+        }
+        ledger.assert_conserved();
     }
 
     #[test]

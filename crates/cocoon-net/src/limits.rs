@@ -27,7 +27,7 @@ pub const CLOSE_LINGER_MAX: Duration = Duration::from_secs(5);
 /// From the end of the proof of work to `tcp.connected`: one round trip, and room for a slow link.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a listener waits for the answer to its proof-of-work challenge.
+/// How long a listener waits for the answer to a proof-of-work challenge above [`WORK_INLINE_BITS_MAX`].
 /// The default of 20 bits takes 2^20 hashes on average: a second on a slow core, and luck may need ten times that.
 pub const WORK_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 

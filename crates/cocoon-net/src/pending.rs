@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::connection::Connection;
 use crate::error::{ConnectionError, HandshakeError};
-use crate::limits::{HANDSHAKE_TIMEOUT, WORK_ANSWER_TIMEOUT};
+use crate::limits::{HANDSHAKE_TIMEOUT, WORK_ANSWER_TIMEOUT, WORK_INLINE_BITS_MAX};
 use crate::peer::Peer;
 use crate::session::Session;
 use crate::stream::Stream;
@@ -75,7 +75,9 @@ async fn demand_work(stream: &mut Stream, difficulty_bits: i32) -> Result<(), Ha
     getrandom::fill(&mut salt).map_err(|_| HandshakeError::Random)?;
     let challenge = Challenge { difficulty_bits, salt };
     let work = async { crate::work::demand(stream, &challenge).await.map_err(lost) };
-    match step("proof of work", WORK_ANSWER_TIMEOUT, work).await? {
+    // Where there is no work to speak of, a dialer that does not answer holds its place no longer than in any step.
+    let limit = if difficulty_bits <= WORK_INLINE_BITS_MAX { HANDSHAKE_TIMEOUT } else { WORK_ANSWER_TIMEOUT };
+    match step("proof of work", limit, work).await? {
         true => Ok(()),
         false => Err(HandshakeError::PeerWrongWork),
     }

@@ -247,7 +247,8 @@ impl Core {
             let failure = refusal::accounts_full();
             return actions.push(Action::CloseWorker { worker: id, failure });
         };
-        let Some(model) = self.models.open(profile.model) else {
+        let in_use = |model| self.workers.of_model(model).next().is_some() || self.requests.queue_len(model) > 0;
+        let Some(model) = self.models.open(profile.model, in_use) else {
             let failure = refusal::models_full();
             return actions.push(Action::CloseWorker { worker: id, failure });
         };
@@ -302,13 +303,22 @@ impl Core {
 
     /// Sends on whoever waits and now has a worker with room, in order.
     fn pump(&mut self, now: Instant, model: ModelId, actions: &mut Vec<Action>) {
+        if self.requests.queue_len(model) == 0 {
+            return;
+        }
         let mut place = 0;
-        while self.workers.any_room(model) {
+        let mut cheapest = self.workers.cheapest_room(model);
+        while let Some(price) = cheapest {
             let Some(key) = self.requests.queued_at(model, place) else { break };
             let Some(request) = self.requests.get(key) else { break };
-            match self.workers.choose(now, model, request.max_coefficient, &request.excluded) {
-                Choice::Now(worker) => self.dispatch(now, key, worker, actions),
-                Choice::Later | Choice::AbovePrice | Choice::Nobody => place += 1,
+            // Most of those that wait on are passed over here, without a look at every worker for each.
+            if request.max_coefficient >= price
+                && let Choice::Now(worker) = self.workers.choose(now, model, request.max_coefficient, &request.excluded)
+            {
+                self.dispatch(now, key, worker, actions);
+                cheapest = self.workers.cheapest_room(model);
+            } else {
+                place += 1;
             }
         }
     }
@@ -319,17 +329,25 @@ impl Core {
 }
 
 impl Models {
-    fn open(&mut self, name: String) -> Option<ModelId> {
+    /// Finds the model of this name or makes room for it, in the place of one that is not in use where
+    /// there is no other: workers that come and go must not fill the registry for good.
+    fn open(&mut self, name: String, in_use: impl Fn(ModelId) -> bool) -> Option<ModelId> {
         if let Some(id) = self.ids.get(&name) {
             return Some(*id);
         }
-        if self.names.len() >= MODELS_MAX {
-            return None;
+        let place = match self.names.len() {
+            len if len < MODELS_MAX => {
+                self.names.push(String::new());
+                len
+            }
+            len => (0..len).find(|place| !in_use(ModelId(*place)))?,
+        };
+        let forgotten = self.names.get_mut(place).map(|old| std::mem::replace(old, name.clone()));
+        if let Some(forgotten) = forgotten {
+            self.ids.remove(&forgotten);
         }
-        let id = ModelId(self.names.len());
-        self.names.push(name.clone());
-        self.ids.insert(name, id);
-        Some(id)
+        self.ids.insert(name, ModelId(place));
+        Some(ModelId(place))
     }
 
     fn find(&self, name: &str) -> Option<ModelId> {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cocoon_net::{Acceptor, Connection, Fault, Pending};
@@ -81,6 +81,7 @@ impl Proxy {
             inputs,
             ids: AtomicU64::new(0),
             drained: drained.clone(),
+            held_answers: Arc::default(),
         });
         let tasks = TaskTracker::new();
         let mut hub = tasks.spawn(hub.run(received, stop.clone(), drain_timeout));
@@ -143,6 +144,7 @@ pub(crate) struct Shared {
     inputs: mpsc::Sender<Input>,
     ids: AtomicU64,
     drained: CancellationToken,
+    held_answers: Arc<AtomicUsize>,
 }
 
 impl Shared {
@@ -153,6 +155,11 @@ impl Shared {
 
     pub(crate) fn unix_now(&self) -> f64 {
         self.clock.unix_now().as_secs_f64()
+    }
+
+    /// Bytes of answers held for want of credit, all clients together.
+    pub(crate) fn held_answers(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.held_answers)
     }
 
     pub(crate) async fn tell(&self, input: Input) -> Result<(), SendError<Input>> {

@@ -133,7 +133,11 @@ impl Hub {
                         self.take(input);
                     }
                 }
-                () = sleep_until(timeout), if timeout.is_some() => self.feed(Event::Tick),
+                () = sleep_until(timeout), if timeout.is_some() => {}
+            }
+            // Looked at in every round: inputs that never cease must not keep time from passing.
+            if self.core.next_timeout().is_some_and(|at| at <= Instant::now().into_std()) {
+                self.feed(Event::Tick);
             }
             self.board.publish(&self.core);
             if self.drained.is_cancelled() {
@@ -277,7 +281,8 @@ impl Hub {
     }
 
     fn fail(&self, key: RequestKey, failure: Failure, tokens: TokensUsed) {
-        debug!(%failure, "request failed");
+        // The message may be a worker's, and quote the prompt.
+        debug!(code = failure.code.as_str(), blame = failure.blame.as_str(), "request failed");
         if let Some(held) = self.requests.get(&key) {
             held.stream.fail(failure, tokens, self.clock.unix_now().as_secs_f64());
         }
@@ -378,5 +383,86 @@ async fn sleep_until(at: Option<std::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use cocoon_net::Event as NetEvent;
+    use cocoon_net::memory_pair;
+    use cocoon_units::{Coefficient, FixedClock, UnixTime};
+    use cocoon_wire::message::Answer;
+
+    use super::*;
+    use crate::config::ProxyConfig;
+    use crate::core::CancelSupport;
+
+    fn run(key: u64, model: &str) -> RunQuery {
+        RunQuery {
+            key: RequestKey(key),
+            client: ClientId(1),
+            request_id: RequestId::new([u8::try_from(key).unwrap(); 32]),
+            model: model.into(),
+            max_coefficient: Coefficient::ONE,
+            prompt_bytes: 1,
+            choices: 1,
+            token_limit: 1,
+            timeout: Duration::ZERO,
+        }
+    }
+
+    #[tokio::test]
+    async fn flood_of_inputs_does_not_stop_the_clock() {
+        let (ours, mut theirs) = memory_pair("client");
+        let (_worker, worker_end) = memory_pair("worker");
+        let link = Arc::new(ClientLink::new(ours.outbox(), Version::Extended, Arc::new(AtomicUsize::new(0))));
+        let (commands, _commands) = mpsc::channel(8);
+        let profile = WorkerProfile {
+            owner: "worker".into(),
+            model: "m".into(),
+            coefficient: Coefficient::ONE,
+            slots: 1,
+            enabled: true,
+            cancel: CancelSupport::Yes,
+        };
+        let worker = WorkerLink { commands, outbox: worker_end.outbox() };
+        let asks = |key, model: &str| Input::Run {
+            query: run(key, model),
+            stream: Arc::new(Stream::new(Arc::clone(&link), run(key, model).request_id, None, 0.0)),
+            body: Body { query: Sealed::default(), enable_debug: false },
+        };
+        let (inputs, received) = mpsc::channel(4 * EVENTS_BATCH_MAX);
+        let client = ClientId(1);
+        let joined = Input::ClientJoined { client, owner: "client".into(), link: Arc::clone(&link) };
+        inputs.try_send(joined).ok().unwrap();
+        inputs.try_send(Input::WorkerJoined { worker: WorkerId(1), profile, link: worker }).ok().unwrap();
+        // The first runs out of time at once; the flood behind it never leaves the queue empty.
+        inputs.try_send(asks(1, "m")).ok().unwrap();
+        for _ in 0..2 * EVENTS_BATCH_MAX {
+            let cancelled = Event::Cancelled { client, request_id: RequestId::new([9; 32]) };
+            inputs.try_send(Input::Event(cancelled)).ok().unwrap();
+        }
+        inputs.try_send(asks(2, "unknown")).ok().unwrap();
+        let clock = Arc::new(FixedClock::at(UnixTime::from_secs_f64(1.0)));
+        let core = Core::new(ProxyConfig::default().core());
+        let hub = Hub::new(core, clock, Arc::default(), CancellationToken::new());
+        drop(inputs);
+        hub.run(received, CancellationToken::new(), Duration::ZERO).await;
+        let driver = async move {
+            let mut ours = ours;
+            while ours.next().await.is_ok() {}
+        };
+        let first = async {
+            let Ok(NetEvent::Message(data)) = theirs.next().await else { panic!("no message") };
+            let Ok(ProxyToClient::Answer(answer)) = ProxyToClient::decode(Version::Extended, data) else {
+                panic!("no answer")
+            };
+            answer
+        };
+        let answer = tokio::select! { answer = first => answer, () = driver => panic!("ended") };
+        assert!(matches!(answer, Answer::Failed { .. }));
+        assert_eq!(answer.request_id(), RequestId::new([1; 32]), "the one whose time was over comes first");
     }
 }

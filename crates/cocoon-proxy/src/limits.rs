@@ -16,6 +16,10 @@ pub const TEMPLATE_TOKENS_MARGIN: u64 = 512;
 /// Sixteen of the largest requests, or a hundred thousand ordinary ones.
 pub const HELD_BYTES_MAX: u64 = 256 << 20;
 
+/// Requests up to this size are copied before they wait: as slices they would keep the whole buffer
+/// that they were read into, 72 KiB each. Copying one costs less than decoding it.
+pub const DETACHED_BYTES_MAX: usize = 16 << 10;
+
 /// Cancellations remembered for requests that have not arrived, per client. A cancellation can
 /// overtake only requests that are still in the connection's queue.
 pub const EARLY_CANCELS_MAX: usize = 64;
@@ -70,8 +74,9 @@ pub const COMMANDS_EXTRA: usize = 64;
 /// From an open connection to the end of its Cocoon handshake.
 pub const SESSION_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections that are in their handshake or open, per listener.
-pub const SESSIONS_MAX: usize = 1_024;
+/// Longest message of a peer that has not finished its handshake. Names, addresses and secrets fit; a
+/// thousand strangers hold 4 MiB with it. (A handover of what the proxy lost may be longer.)
+pub const HANDSHAKE_MESSAGE_MAX: usize = 4 << 10;
 
 /// How long a drain waits for running requests when the configuration does not say.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,6 +93,14 @@ pub const HELD_ANSWER_OVERHEAD: usize = 512;
 /// Bytes held for want of credit for all streams of one client connection: sixteen streams that
 /// lag to their bound.
 pub const HELD_PER_CLIENT_MAX: usize = 16 * LAG_BYTES_MAX;
+
+/// The same for all clients together: four that lag to their bound. Only answers of original workers
+/// to extended clients are ever held, so this is a bound on a rarity.
+pub const HELD_ANSWERS_MAX: usize = 4 * HELD_PER_CLIENT_MAX;
+
+/// Most credit that a worker is ahead of its answer, and the most that one message can carry. What a
+/// client gives beyond it is told to the worker when it gets there.
+pub const CREDIT_AHEAD_MAX: u32 = i32::MAX.unsigned_abs();
 
 /// How far a worker may overrun its credit before it is a violation: one part, because the part that
 /// empties the credit may be cut at the part size instead of at the credit.

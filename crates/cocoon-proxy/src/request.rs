@@ -14,6 +14,8 @@ use cocoon_wire::openai::{BodyError, Edits, RequestFields, edit_request};
 
 use crate::core::{ClientId, RequestKey, RunQuery};
 use crate::hub::Body;
+use crate::limits::DETACHED_BYTES_MAX;
+use crate::session::worker::public_name;
 
 /// Splits a request into the core's summary and the worker's body.
 ///
@@ -32,8 +34,14 @@ pub(crate) fn read(
     }
     let request = HttpRequest::decode(&run.query).map_err(|error| bad_envelope(&error))?;
     let fields = fields(&request.payload).map_err(bad_body)?;
+    // Routed and priced by the one, answered by the other: an engine may serve many models.
+    if fields.model.as_deref().is_some_and(|model| public_name(model) != public_name(&run.model)) {
+        let message = "the body names another model than its envelope";
+        return Err(Failure::new(Blame::Client, FailureCode::BadRequest, message));
+    }
     let prompt_bytes = u64::try_from(request.payload.len()).unwrap_or(u64::MAX);
     let query = match fields.limit_given() {
+        true if run.query.len() <= DETACHED_BYTES_MAX => run.query.detached(),
         true => run.query,
         false => with_limit(request, run.max_tokens)?,
     };

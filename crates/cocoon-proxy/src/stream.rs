@@ -25,7 +25,9 @@ use cocoon_wire::message::{Answer, FinalInfo, ProxyToClient, ProxyToWorker, Toke
 use cocoon_wire::{RequestId, Sealed, Version};
 
 use crate::core::clamp;
-use crate::limits::{CREDIT_SLACK, HELD_ANSWER_OVERHEAD, HELD_PER_CLIENT_MAX, LAG_BYTES_MAX};
+use crate::limits::{
+    CREDIT_AHEAD_MAX, CREDIT_SLACK, HELD_ANSWER_OVERHEAD, HELD_ANSWERS_MAX, HELD_PER_CLIENT_MAX, LAG_BYTES_MAX,
+};
 use crate::session::Violation;
 
 /// One client connection, as answers see it.
@@ -35,6 +37,8 @@ pub(crate) struct ClientLink {
     pub(crate) version: Version,
     /// Bytes held for want of credit, all streams of this client together.
     held: AtomicUsize,
+    /// The same, all clients together.
+    held_of_all: Arc<AtomicUsize>,
 }
 
 /// One answer on its way. See the module.
@@ -67,6 +71,8 @@ struct Flow {
     muted: bool,
     /// Bytes the client has given credit for; none on an original leg.
     granted: Option<u64>,
+    /// Bytes of it that the present worker was told of.
+    offered: u64,
     /// Bytes that the present worker has sent.
     received: u64,
     /// Bytes that went to the client.
@@ -118,8 +124,24 @@ pub(crate) struct Passage<'a> {
 }
 
 impl ClientLink {
-    pub(crate) fn new(outbox: Outbox, version: Version) -> Self {
-        Self { outbox, version, held: AtomicUsize::new(0) }
+    pub(crate) fn new(outbox: Outbox, version: Version, held_of_all: Arc<AtomicUsize>) -> Self {
+        Self { outbox, version, held: AtomicUsize::new(0), held_of_all }
+    }
+
+    /// Takes room for an answer that is held, if there is any.
+    fn take_held(&self, cost: usize) -> bool {
+        let exceeds = |held: &AtomicUsize, most| held.load(Ordering::Relaxed).saturating_add(cost) > most;
+        if exceeds(&self.held, HELD_PER_CLIENT_MAX) || exceeds(&self.held_of_all, HELD_ANSWERS_MAX) {
+            return false;
+        }
+        self.held.fetch_add(cost, Ordering::Relaxed);
+        self.held_of_all.fetch_add(cost, Ordering::Relaxed);
+        true
+    }
+
+    fn give_held(&self, cost: usize) {
+        self.held.fetch_sub(cost, Ordering::Relaxed);
+        self.held_of_all.fetch_sub(cost, Ordering::Relaxed);
     }
 
     fn send(&self, answer: Answer) -> Result<(), SendError> {
@@ -140,10 +162,11 @@ impl Stream {
             return None;
         }
         let granted = flow.granted.filter(|_| leg.version == Version::Extended);
-        let credit = granted.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        let credit = granted.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX).min(CREDIT_AHEAD_MAX));
         flow.leg = Some(leg);
         flow.ticket = None;
         flow.received = 0;
+        flow.offered = credit.map_or(0, u64::from);
         Some(credit)
     }
 
@@ -177,6 +200,10 @@ impl Stream {
         if !flow.is_open() {
             return Ok(Delivery::Dropped);
         }
+        flow.pass_credit();
+        if says_nothing(&passage.answer) {
+            return Ok(Delivery::Passed);
+        }
         let answer = self.for_client(passage, &mut flow)?;
         Ok(self.pass(&mut flow, answer))
     }
@@ -187,17 +214,11 @@ impl Stream {
         let Some(granted) = flow.granted else { return };
         flow.granted = Some(granted.saturating_add(u64::from(bytes)));
         while let Some(answer) = flow.next_held() {
-            self.client.held.fetch_sub(held_cost(&answer), Ordering::Relaxed);
+            self.client.give_held(held_cost(&answer));
             // An outbox that is full or closed is found out by the next part or by the session's end.
             let _ = self.send(&mut flow, answer);
         }
-        if let Some(leg) = &flow.leg
-            && leg.version == Version::Extended
-            && flow.is_open()
-        {
-            let credit = ProxyToWorker::Credit { request_id: leg.request_id, bytes };
-            let _ = leg.outbox.send_control(credit.encode(leg.version));
-        }
+        flow.pass_credit();
     }
 
     /// Ends the answer with a failure, in a form that this client understands.
@@ -250,6 +271,8 @@ impl Stream {
     /// The head with this proxy's timing headers; its end is known only when the answer is whole.
     fn timed(&self, response: &Sealed, ended_at: Option<f64>, flow: &mut Flow) -> Result<Sealed, Violation> {
         let mut head = HttpResponse::decode(response).map_err(Violation::BadHead)?;
+        // These are this proxy's to write, whatever a worker says.
+        head.headers.retain(|(name, _)| !is_proxy_header(name));
         flow.events = head.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
         let mut add = |name: &str, time: f64| head.headers.push((name.to_owned(), format!("{time:.6}")));
         add("X-Cocoon-Proxy-Start", self.started_at);
@@ -296,13 +319,11 @@ impl Stream {
     /// Keeps a part until the client gives credit for it.
     fn hold(&self, flow: &mut Flow, answer: Answer) -> Delivery {
         let cost = held_cost(&answer);
-        let of_client = self.client.held.load(Ordering::Relaxed).saturating_add(cost);
-        if flow.held_bytes.saturating_add(cost) > LAG_BYTES_MAX || of_client > HELD_PER_CLIENT_MAX {
+        if flow.held_bytes.saturating_add(cost) > LAG_BYTES_MAX || !self.client.take_held(cost) {
             return Delivery::Stalled;
         }
-        self.client.held.fetch_add(cost, Ordering::Relaxed);
         flow.held_bytes = flow.held_bytes.saturating_add(cost);
-        flow.held.push_back(answer);
+        flow.held.push_back(detached(answer));
         Delivery::Passed
     }
 
@@ -320,7 +341,7 @@ impl Stream {
     }
 
     fn drop_held(&self, flow: &mut Flow) {
-        self.client.held.fetch_sub(flow.held_bytes, Ordering::Relaxed);
+        self.client.give_held(flow.held_bytes);
         flow.held.clear();
         flow.held_bytes = 0;
     }
@@ -334,7 +355,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let held = self.flow.get_mut().map_or(0, |flow| flow.held_bytes);
-        self.client.held.fetch_sub(held, Ordering::Relaxed);
+        self.client.give_held(held);
     }
 }
 
@@ -347,6 +368,27 @@ impl Flow {
                 Err(Violation::CreditExceeded)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Tells the worker of the client's credit once that at least doubles what it may still send: at
+    /// half a window, or at once when it has run out. A flood of credits is a handful of messages.
+    fn pass_credit(&mut self) {
+        let (Some(granted), Some(leg)) = (self.granted, &self.leg) else { return };
+        if leg.version != Version::Extended || !self.is_open() {
+            return;
+        }
+        let left = self.offered.saturating_sub(self.received);
+        let overrun = self.received.saturating_sub(self.offered);
+        let more = granted.saturating_sub(self.offered).min(u64::from(CREDIT_AHEAD_MAX).saturating_sub(left));
+        if more <= overrun || more < left {
+            return;
+        }
+        let bytes = u32::try_from(more).unwrap_or(CREDIT_AHEAD_MAX);
+        let credit = ProxyToWorker::Credit { request_id: leg.request_id, bytes };
+        // One that finds no room is told with the next part.
+        if leg.outbox.send_control(credit.encode(leg.version)).is_ok() {
+            self.offered = self.offered.saturating_add(more);
         }
     }
 
@@ -390,8 +432,31 @@ impl Flow {
 }
 
 fn held_cost(answer: &Answer) -> usize {
-    answer.body_len().saturating_add(HELD_ANSWER_OVERHEAD)
+    let debug = answer.end().and_then(|end| end.worker_debug.as_ref()).map_or(0, String::len);
+    answer.body_len().saturating_add(debug).saturating_add(HELD_ANSWER_OVERHEAD)
 }
+
+/// A part that costs no credit and carries nothing: passed on, a flood of them would fill the outbox
+/// that the client's other streams share.
+fn says_nothing(answer: &Answer) -> bool {
+    matches!(answer, Answer::Part { body, end: None, .. } if body.is_empty())
+}
+
+/// What is held must not keep the read buffer that it lies in.
+fn detached(answer: Answer) -> Answer {
+    match answer {
+        Answer::Part { request_id, body, end } => Answer::Part { request_id, body: body.detached(), end },
+        // Both were made here, in memory of their own.
+        head_or_failure @ (Answer::Head { .. } | Answer::Failed { .. }) => head_or_failure,
+    }
+}
+
+fn is_proxy_header(name: &str) -> bool {
+    name.get(..PROXY_HEADERS.len()).is_some_and(|start| start.eq_ignore_ascii_case(PROXY_HEADERS))
+}
+
+/// How the names of the headers begin that a proxy writes.
+const PROXY_HEADERS: &str = "X-Cocoon-Proxy-";
 
 /// `data: {"error":…}` and nothing after it: what OpenAI's own SDKs raise as an error.
 fn error_event(failure: &Failure) -> Sealed {

@@ -239,9 +239,8 @@ fn strangers_are_held_to_short_messages() {
     script.session.set_message_max(4 << 10);
     let (short, long) = (zeros(4 << 10), zeros((4 << 10) + 64));
     assert_eq!(script.feed(&PacketOut::Query { id: 1, data: &short }).unwrap().len(), 1);
-    let refused = (0..3).find_map(|id| {
-        script.feed(&PacketOut::Fragment { message_id: id, last: false, data: &short }).err()
-    });
+    let refused =
+        (0..3).find_map(|id| script.feed(&PacketOut::Fragment { message_id: id, last: false, data: &short }).err());
     assert!(matches!(refused, Some(ConnectionError::PeerFragments(FragmentError::TooManyBytes))), "{refused:?}");
     let refused = script.feed(&PacketOut::Message { data: &long }).unwrap_err();
     assert!(matches!(refused, ConnectionError::PeerFrame(FrameError::BadLength { .. })), "{refused}");

@@ -54,6 +54,7 @@ impl Core {
         match choice {
             Choice::Now(_) => {}
             Choice::Later if self.requests.queued() < self.config.queue_max => {}
+            Choice::Later if self.requests.hog(payer).is_some() => {}
             Choice::Later => return Err(refusal::overloaded(expected)),
             Choice::AbovePrice => return Err(refusal::no_worker_under_price()),
             Choice::Nobody => return Err(refusal::no_worker()),
@@ -115,10 +116,23 @@ impl Core {
         let Some(request) = self.requests.get(key) else { return };
         match self.workers.choose(now, request.model, request.max_coefficient, &request.excluded) {
             Choice::Now(worker) => self.dispatch(now, key, worker, actions),
-            Choice::Later => self.enqueue(now, key, QueueEnd::Back),
+            Choice::Later => self.wait(now, key, actions),
             Choice::AbovePrice => self.finish_unrouted(key, Some(refusal::no_worker_under_price()), actions),
             Choice::Nobody => self.finish_unrouted(key, Some(refusal::no_worker()), actions),
         }
+    }
+
+    /// Lets a new request wait. Where the queue is full, the payer with most of it gives up a place.
+    fn wait(&mut self, now: Instant, key: RequestKey, actions: &mut Vec<Action>) {
+        let Some(request) = self.requests.get(key) else { return };
+        let (payer, model) = (request.reservation.payer(), request.model);
+        if self.requests.queued() >= self.config.queue_max
+            && let Some(last) = self.requests.hog(payer)
+        {
+            let failure = refusal::overloaded(self.expected_wait(model));
+            self.finish_unrouted(last, Some(failure), actions);
+        }
+        self.enqueue(now, key, QueueEnd::Back);
     }
 
     pub(super) fn enqueue(&mut self, now: Instant, key: RequestKey, end: QueueEnd) {
@@ -312,7 +326,13 @@ impl Core {
                 return self.finish_unrouted(key, Some(failure), actions);
             }
             State::Ending { .. } => return self.drop_request(now, key, None, actions),
-            State::Running { .. } => (refusal::timeout_at_worker(), Bill::Nothing),
+            State::Running { worker, since } => {
+                let took = now.saturating_duration_since(*since);
+                if let Some(worker) = self.workers.get_mut(*worker) {
+                    worker.timed_out(now, took);
+                }
+                (refusal::timeout_at_worker(), Bill::Nothing)
+            }
             // What was delivered is paid, or short deadlines would be free answers.
             State::Answering { .. } => (refusal::timeout_at_worker(), Bill::Usage),
         };

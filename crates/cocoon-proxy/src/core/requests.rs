@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use cocoon_ledger::Reservation;
+use cocoon_ledger::{PayerId, Reservation};
 use cocoon_units::Coefficient;
 use cocoon_wire::RequestId;
 use cocoon_wire::failure::Failure;
@@ -27,6 +27,8 @@ pub(crate) struct Request {
     /// What the last of them said.
     pub(crate) last_failure: Option<Failure>,
     pub(crate) state: State,
+    /// How many of its payer's requests waited when it began to wait: its place in the queue.
+    round: usize,
     /// This request's entry in the table of timers.
     timer: Instant,
 }
@@ -85,6 +87,7 @@ pub(crate) struct Requests {
     timers: BTreeSet<(Instant, RequestKey)>,
     queues: BTreeMap<ModelId, VecDeque<RequestKey>>,
     queued: usize,
+    queued_of: BTreeMap<PayerId, usize>,
     prompt_bytes: u64,
 }
 
@@ -104,6 +107,7 @@ impl Requests {
             excluded: Vec::new(),
             last_failure: None,
             state: State::Queued,
+            round: 0,
             timer: new.deadline,
         };
         let replaced = self.all.insert(key, request);
@@ -124,30 +128,37 @@ impl Requests {
         self.timers.remove(&(request.timer, key));
         self.prompt_bytes = self.prompt_bytes.saturating_sub(request.prompt_bytes);
         if matches!(request.state, State::Queued) {
-            self.unqueue(request.model, key);
+            self.unqueue(request.model, request.reservation.payer(), key);
         }
         Some(request)
     }
 
-    /// Puts a request into its model's queue: behind the others, or before them when it waited already.
+    /// Puts a request into its model's queue: before the others when it waited already, or else behind
+    /// those that have as many or fewer of their payer's before them. So payers take turns, and one that
+    /// sends a flood waits behind everybody else's first.
     pub(crate) fn queue(&mut self, key: RequestKey, at: QueueEnd) {
         let Some(request) = self.all.get_mut(&key) else { return };
         request.state = State::Queued;
+        let of_payer = self.queued_of.entry(request.reservation.payer()).or_default();
+        request.round = if at == QueueEnd::Back { *of_payer } else { 0 };
+        *of_payer += 1;
+        let round = request.round;
         let queue = self.queues.entry(request.model).or_default();
-        match at {
-            QueueEnd::Back => queue.push_back(key),
-            QueueEnd::Front => queue.push_front(key),
-        }
+        let place = match at {
+            QueueEnd::Back => queue.partition_point(|other| self.all.get(other).is_some_and(|r| r.round <= round)),
+            QueueEnd::Front => 0,
+        };
+        queue.insert(place, key);
         self.queued += 1;
     }
 
     /// Gives a request to a worker.
     pub(crate) fn start(&mut self, key: RequestKey, worker: WorkerId, now: Instant) {
         let Some(request) = self.all.get_mut(&key) else { return };
-        let model = request.model;
+        let (model, payer) = (request.model, request.reservation.payer());
         request.state = State::Running { worker, since: now };
         let deadline = request.deadline;
-        self.unqueue(model, key);
+        self.unqueue(model, payer, key);
         self.set_timer(key, deadline);
     }
 
@@ -174,6 +185,18 @@ impl Requests {
     /// The place in a model's queue, counted from 0.
     pub(crate) fn queued_at(&self, model: ModelId, place: usize) -> Option<RequestKey> {
         self.queues.get(&model)?.get(place).copied()
+    }
+
+    /// The last request of the payer that has most of the queue, if that is more than this payer will
+    /// have with one more.
+    pub(crate) fn hog(&self, payer: PayerId) -> Option<RequestKey> {
+        let mine = self.queued_of.get(&payer).copied().unwrap_or(0);
+        let (hog, theirs) = self.queued_of.iter().max_by_key(|(_, count)| **count)?;
+        if *theirs <= mine + 1 {
+            return None;
+        }
+        let is_theirs = |key: &&RequestKey| self.all.get(key).is_some_and(|r| r.reservation.payer() == *hog);
+        self.queues.values().flatten().filter(is_theirs).max().copied()
     }
 
     pub(crate) fn queue_len(&self, model: ModelId) -> usize {
@@ -203,11 +226,17 @@ impl Requests {
         self.prompt_bytes
     }
 
-    fn unqueue(&mut self, model: ModelId, key: RequestKey) {
+    fn unqueue(&mut self, model: ModelId, payer: PayerId, key: RequestKey) {
         let Some(queue) = self.queues.get_mut(&model) else { return };
         if let Some(place) = queue.iter().position(|other| *other == key) {
             queue.remove(place);
             self.queued -= 1;
+            if let Some(of_payer) = self.queued_of.get_mut(&payer) {
+                *of_payer -= 1;
+                if *of_payer == 0 {
+                    self.queued_of.remove(&payer);
+                }
+            }
         }
         if queue.is_empty() {
             self.queues.remove(&model);
@@ -218,6 +247,7 @@ impl Requests {
     pub(crate) fn assert_sound(&self) {
         assert_eq!(self.timers.len(), self.all.len());
         assert_eq!(self.queued, self.queues.values().map(VecDeque::len).sum::<usize>());
+        assert_eq!(self.queued, self.queued_of.values().sum::<usize>());
         let mut queued: Vec<_> = self.queues.values().flatten().copied().collect();
         queued.sort_unstable();
         let waiting = |request: &Request| matches!(request.state, State::Queued);

@@ -1,6 +1,8 @@
 //! The core on a virtual clock: tables through one `check`, then random histories against its
 //! invariants.
 
+mod hostile;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut bench = Self { core: Core::new(config()), now: Instant::now() };
+        Self::with(config())
+    }
+
+    fn with(config: CoreConfig) -> Self {
+        let mut bench = Self { core: Core::new(config), now: Instant::now() };
         bench.feed(Event::ClientJoined { client: ClientId(1), owner: "payer".into() });
         bench
     }

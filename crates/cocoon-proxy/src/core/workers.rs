@@ -89,6 +89,16 @@ impl Worker {
         });
     }
 
+    /// A request ran out of time here before its answer began. It counts where it took longer than was
+    /// expected: a client's short deadline says nothing about a worker.
+    pub(crate) fn timed_out(&mut self, now: Instant, took: Duration) {
+        let mean = self.service.unwrap_or(SERVICE_TIME_DEFAULT);
+        if took > mean {
+            self.service = Some((mean * 7 + took) / 8);
+            self.misbehaved(now);
+        }
+    }
+
     /// It failed, or overcharged: it is the last choice for a while.
     pub(crate) fn misbehaved(&mut self, now: Instant) {
         let doubled = COOLDOWN_FIRST.saturating_mul(1u32 << self.failures_in_a_row.min(10));
@@ -198,9 +208,10 @@ impl Workers {
         self.by_model.keys().copied()
     }
 
-    /// Whether any worker of the model has room, whatever its price.
-    pub(crate) fn any_room(&self, model: ModelId) -> bool {
-        self.of_model(model).any(|(_, worker)| worker.enabled && worker.has_room())
+    /// The lowest price at which a worker of the model has room.
+    pub(crate) fn cheapest_room(&self, model: ModelId) -> Option<Coefficient> {
+        let with_room = self.of_model(model).filter(|(_, worker)| worker.enabled && worker.has_room());
+        with_room.map(|(_, worker)| worker.coefficient).min()
     }
 
     /// Chooses a worker; `excluded` ones were tried and failed.
@@ -209,7 +220,8 @@ impl Workers {
         let mut best: Option<Rank> = None;
         let mut none = Choice::Nobody;
         for (id, worker) in self.of_model(model) {
-            if !worker.enabled || excluded.contains(&id) {
+            // One without slots never has room: waiting for it would be in vain.
+            if !worker.enabled || worker.slots == 0 || excluded.contains(&id) {
                 continue;
             }
             if worker.coefficient > cap {

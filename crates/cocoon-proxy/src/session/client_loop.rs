@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cocoon_net::{Connection, Event as NetEvent, IncomingQuery, Outbox};
+use cocoon_wire::limits::MESSAGE_MAX;
 use cocoon_wire::message::{ClientMessage, ClientQuery, ClientRun};
 use cocoon_wire::{RequestId, Version};
 
@@ -16,22 +17,25 @@ use super::{Refusal, SessionEnd, Violation};
 use crate::core::{ClientId, Event, RequestKey};
 use crate::driver::Shared;
 use crate::hub::{Input, Question};
+use crate::limits::{HANDSHAKE_MESSAGE_MAX, SESSION_HANDSHAKE_TIMEOUT};
 use crate::request;
 use crate::stream::{ClientLink, Stream};
 
 /// Serves one client until its connection ends, and says why it did.
 pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> SessionEnd {
-    let handshake = tokio::time::timeout(crate::limits::SESSION_HANDSHAKE_TIMEOUT, shake_hands(connection, shared));
+    connection.set_message_max(HANDSHAKE_MESSAGE_MAX);
+    let handshake = tokio::time::timeout(SESSION_HANDSHAKE_TIMEOUT, shake_hands(connection, shared));
     let ready = match handshake.await {
         Ok(Ok(ready)) => ready,
         Ok(Err(end)) => return end,
         Err(_) => return SessionEnd::PeerTooSlow,
     };
+    connection.set_message_max(MESSAGE_MAX);
     if ready.version == Version::Extended {
         connection.outbox().enable_extended();
     }
     let client = ClientId(shared.next_id());
-    let link = Arc::new(ClientLink::new(connection.outbox(), ready.version));
+    let link = Arc::new(ClientLink::new(connection.outbox(), ready.version, shared.held_answers()));
     let joined = Input::ClientJoined { client, owner: ready.owner, link: Arc::clone(&link) };
     if shared.tell(joined).await.is_err() {
         return SessionEnd::Shutdown;

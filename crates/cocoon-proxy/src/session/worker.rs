@@ -116,7 +116,7 @@ impl AwaitComplete {
 }
 
 /// What clients ask for: the part of `name@commit:verity_hash` before `@`.
-fn public_name(model: &str) -> Option<&str> {
+pub(crate) fn public_name(model: &str) -> Option<&str> {
     let name = model.split_once('@').map_or(model, |(name, _)| name);
     (!name.is_empty()).then_some(name)
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use cocoon_net::{Connection, Event as NetEvent, IncomingQuery, Outbox, SendError};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
+use cocoon_wire::limits::{MESSAGE_MAX, OPAQUE_MAX};
 use cocoon_wire::message::{
     Answer, FinalInfo, ProxyToWorker, SignedPayment, TokensUsed, WorkerMessage, WorkerQuery, WorkerRun,
 };
@@ -23,17 +24,21 @@ use super::{Refusal, SessionEnd, Violation};
 use crate::core::{Dispatch, Event, RequestKey, WorkerChange, WorkerId};
 use crate::driver::Shared;
 use crate::hub::{Body, Command, Input, WorkerLink};
-use crate::limits::{ABANDONED_MAX, COMMANDS_EXTRA, SESSION_HANDSHAKE_TIMEOUT, WORKER_SLOTS_MAX};
+use crate::limits::{
+    ABANDONED_MAX, COMMANDS_EXTRA, HANDSHAKE_MESSAGE_MAX, SESSION_HANDSHAKE_TIMEOUT, WORKER_SLOTS_MAX,
+};
 use crate::stream::{Cancelled, Delivery, Leg, Passage, Stream};
 
 /// Serves one worker until its connection ends, and says why it did.
 pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> SessionEnd {
+    connection.set_message_max(HANDSHAKE_MESSAGE_MAX);
     let handshake = tokio::time::timeout(SESSION_HANDSHAKE_TIMEOUT, shake_hands(connection, shared));
     let ready = match handshake.await {
         Ok(Ok(ready)) => ready,
         Ok(Err(end)) => return end,
         Err(_) => return SessionEnd::PeerTooSlow,
     };
+    connection.set_message_max(MESSAGE_MAX);
     if ready.version == Version::Extended {
         connection.outbox().enable_extended();
     }
@@ -93,7 +98,9 @@ async fn hand_over(connection: &mut Connection, compared: Compared) -> Result<Aw
         Compared::Equal(state) => return Ok(state),
         Compared::Behind(state) => state,
     };
+    connection.set_message_max(HANDSHAKE_MESSAGE_MAX.saturating_add(OPAQUE_MAX));
     let (id, query) = next_query(connection).await?;
+    connection.set_message_max(HANDSHAKE_MESSAGE_MAX);
     let outbox = connection.outbox();
     let WorkerQuery::ExtendedCompareBalance { other, .. } = query else {
         return Err(refuse(&outbox, id, Refusal::WrongOrder));

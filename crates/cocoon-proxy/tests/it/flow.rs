@@ -142,9 +142,9 @@ async fn credit_is_passed_on_from_end_to_end() {
     client.send(ClientMessage::Run(run));
     let request = worker.request().await;
     assert_eq!(request.answer_credit, Some(1_000));
-    client.send(ClientMessage::Credit { request_id: RequestId::new([1; 32]), bytes: 500 });
+    client.send(ClientMessage::Credit { request_id: RequestId::new([1; 32]), bytes: 1_000 });
     let ProxyToWorker::Credit { request_id, bytes } = worker.next().await else { panic!("no credit") };
-    assert_eq!((request_id, bytes), (request.request_id, 500));
+    assert_eq!((request_id, bytes), (request.request_id, 1_000));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
-use cocoon_wire::failure::{Blame, FailureCode};
+use cocoon_net::QueryError;
+use cocoon_units::AdjustedTokens;
+use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::http::HttpResponse;
-use cocoon_wire::message::{Answer, ClientAnswer, ClientMessage, ClientParams, ClientQuery, ProxyToWorker};
+use cocoon_wire::message::{
+    Answer, ClientAnswer, ClientMessage, ClientParams, ClientQuery, ProxyToWorker, WorkerQuery,
+};
 use cocoon_wire::{RequestId, VersionRange};
 
-use crate::peers::{Client, Peer, Worker, World, config, run};
+use crate::peers::{Client, Peer, Worker, World, config, params, run};
 
 /// A world with one worker that will misbehave and a request that it has.
 async fn caught() -> (World, Client, Worker, RequestId) {
@@ -300,6 +304,18 @@ async fn a_body_that_is_no_json() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_names_another_model_than_its_envelope() {
+    let world = World::new(config());
+    let mut worker = world.worker(VersionRange::ALL, 4).await;
+    let mut client = world.client(VersionRange::ALL).await;
+    let body = r#"{"model":"dear","messages":[],"max_tokens":1}"#;
+    client.send(ClientMessage::Run(crate::peers::run_with(1, body.into())));
+    let failure = client.failure().await;
+    assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest));
+    assert!(worker.peer.is_silent().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_gives_no_credit_to_a_fast_original_worker() {
     let world = World::new(config());
     let mut worker = world.worker(VersionRange::ORIGINAL, 4).await;
@@ -335,4 +351,155 @@ async fn wrong_secret() {
     assert!(matches!(ClientAnswer::decode(answer).unwrap(), ClientAnswer::AuthorizationFailed { .. }));
     peer.ended().await;
     assert_eq!(world.handle.status().tally.clients, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flood_of_credits_does_not_reach_the_worker() {
+    let world = World::new(config());
+    let mut worker = world.worker(VersionRange::ALL, 4).await;
+    let client = world.client(VersionRange::ALL).await;
+    let mut run = run(1);
+    run.answer_credit = Some(10);
+    client.send(ClientMessage::Run(run));
+    let request_id = worker.request().await.request_id;
+    let many_small = [0, 1, 100].repeat(1_000);
+    for bytes in many_small.into_iter().chain([u32::MAX; 1_000]) {
+        client.send(ClientMessage::Credit { request_id: RequestId::new([1; 32]), bytes });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    worker.head(request_id);
+    let mut told = 0;
+    while let Ok(message) = tokio::time::timeout(Duration::from_secs(1), worker.next()).await {
+        assert!(matches!(message, ProxyToWorker::Credit { .. }), "unexpected {message:?}");
+        told += 1;
+    }
+    assert!((1..=32).contains(&told), "{told} of 4000 were passed on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credit_a_byte_at_a_time_still_arrives() {
+    let world = World::new(config());
+    let mut worker = world.worker(VersionRange::ALL, 4).await;
+    let client = world.client(VersionRange::ALL).await;
+    let mut run = run(1);
+    run.answer_credit = Some(0);
+    client.send(ClientMessage::Run(run));
+    worker.request().await;
+    let mut credit = 0;
+    for _ in 0..100 {
+        client.send(ClientMessage::Credit { request_id: RequestId::new([1; 32]), bytes: 1 });
+    }
+    while let Ok(message) = tokio::time::timeout(Duration::from_secs(1), worker.next()).await {
+        let ProxyToWorker::Credit { bytes, .. } = message else { panic!("unexpected {message:?}") };
+        credit += bytes;
+    }
+    assert!((50..=100).contains(&credit), "at least half of it is with the worker: {credit}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flood_of_empty_parts() {
+    let world = World::new(config());
+    let mut worker = world.worker(VersionRange::ALL, 4).await;
+    let mut client = world.client(VersionRange::ALL).await;
+    client.run(1);
+    let request_id = worker.request().await.request_id;
+    worker.head(request_id);
+    for _ in 0..1_000 {
+        worker.part(request_id, "");
+    }
+    worker.part(request_id, "x");
+    client.answer().await;
+    let Answer::Part { body, .. } = client.answer().await else { panic!("no part") };
+    assert_eq!(body.expose(), &b"x"[..], "nothing that says nothing is passed on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_message_of_a_stranger() {
+    let world = World::new(config());
+    let large = WorkerQuery::ExtendedCompareBalance {
+        tokens_committed_to_db: AdjustedTokens::ZERO,
+        other: vec![0; 100 << 10].into(),
+    };
+    for listener in ["clients", "workers"] {
+        let mut peer = Peer::new(world.connect(listener).await);
+        let error = peer.ask(large.encode()).await.unwrap_err();
+        // Not even read, so it is not refused in words.
+        assert!(!matches!(error, QueryError::PeerRefused { .. }), "{error}");
+        peer.ended().await;
+    }
+    world.client(VersionRange::ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_handover_that_was_asked_for_may_be_long() {
+    let world = World::new(config());
+    let mut peer = Peer::new(world.connect("workers").await);
+    peer.ask(WorkerQuery::Connect(params(VersionRange::ALL, 4, 1_000)).encode()).await.unwrap();
+    let none = AdjustedTokens::ZERO;
+    let compare = WorkerQuery::CompareBalance {
+        tokens_committed_to_blockchain: none,
+        tokens_committed_to_db: none,
+        max_tokens: AdjustedTokens::new(1),
+    };
+    peer.ask(compare.encode()).await.unwrap();
+    let other = vec![0; 100 << 10].into();
+    let long = WorkerQuery::ExtendedCompareBalance { tokens_committed_to_db: none, other };
+    peer.ask(long.encode()).await.unwrap();
+    assert!(peer.ask(long.encode()).await.is_err());
+    peer.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn forged_proxy_headers_of_a_worker() {
+    let (_world, mut client, worker, request_id) = caught().await;
+    let forged = HttpResponse {
+        status: 200,
+        reason: "OK".into(),
+        headers: vec![("x-cocoon-PROXY-start".into(), "forged".into()), ("X-Cocoon-Worker-Start".into(), "1".into())],
+        payload: bytes::Bytes::new(),
+    };
+    worker.say(Answer::Head { request_id, response: forged.encode().unwrap(), end: None });
+    let Answer::Head { response, .. } = client.answer().await else { panic!("no head") };
+    let head = HttpResponse::decode(&response).unwrap();
+    assert!(head.headers.iter().all(|(_, value)| value != "forged"));
+    assert!(head.header("x-cocoon-proxy-start").is_some() && head.header("x-cocoon-worker-start").is_some());
+}
+
+/// Keeps every field of every event.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<String>>);
+
+impl tracing::field::Visit for Log {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let mut log = self.0.lock().unwrap();
+        *log += &format!("{}={value:?} ", field.name());
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn prompt_quoted_in_a_workers_failure_is_not_logged() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let (_world, mut client, worker, request_id) = caught().await;
+    let failure = Failure::new(Blame::Client, FailureCode::BadRequest, "cannot answer: my secret prompt");
+    worker.say(Answer::Failed { request_id, failure, end: None });
+    assert!(client.failure().await.message.contains("secret"), "the app is told");
+    let log = log.0.lock().unwrap();
+    assert!(log.contains("bad_request") && !log.contains("secret"), "{log}");
 }

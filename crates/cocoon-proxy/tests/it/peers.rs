@@ -177,16 +177,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) async fn join(peer: Peer, versions: VersionRange, slots: u32, coefficient: u32) -> Self {
-        let params = WorkerParams {
-            owner_address: "worker wallet".into(),
-            model: format!("{MODEL}@abc:00"),
-            coefficient: Coefficient::from_thousandths(coefficient),
-            is_test: true,
-            proxy_count: 1,
-            max_active_requests: slots,
-            versions: Some(versions),
-        };
-        let answer = peer.ask(WorkerQuery::Connect(params).encode()).await.unwrap();
+        let connect = WorkerQuery::Connect(params(versions, slots, coefficient));
+        let answer = peer.ask(connect.encode()).await.unwrap();
         let WorkerAnswer::Connected { params, .. } = WorkerAnswer::decode(answer).unwrap() else {
             panic!("not connected")
         };
@@ -233,6 +225,19 @@ impl Worker {
 
     pub(crate) fn end(&self, request_id: RequestId, used: u64) {
         self.say(Answer::Part { request_id, body: Sealed::default(), end: Some(end(used)) });
+    }
+}
+
+/// What a worker says of itself.
+pub(crate) fn params(versions: VersionRange, slots: u32, coefficient: u32) -> WorkerParams {
+    WorkerParams {
+        owner_address: "worker wallet".into(),
+        model: format!("{MODEL}@abc:00"),
+        coefficient: Coefficient::from_thousandths(coefficient),
+        is_test: true,
+        proxy_count: 1,
+        max_active_requests: slots,
+        versions: Some(versions),
     }
 }
 
