@@ -73,6 +73,16 @@ enum Choice {
     NoneReady,
 }
 
+/// What a proxy that has not told its models yet is taken for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Untold {
+    /// It is asked first: one that has just started, with its workers still on their way to it, would call every
+    /// model unknown, for good.
+    Asked,
+    /// It did not answer that, and may well serve the model; it will say.
+    Trusted,
+}
+
 impl Pool {
     pub(crate) fn new(count: usize) -> Self {
         Self { proxies: (0..count).map(|index| Arc::new(ProxySlot::new(index))).collect() }
@@ -84,10 +94,10 @@ impl Pool {
 
     /// The proxy for a request.
     pub(crate) async fn pick(&self, model: &str) -> Result<Arc<Link>, RequestError> {
-        if let Choice::Unserved(links) = self.choose(model)? {
+        if let Choice::Unserved(links) = self.choose(model, Untold::Asked)? {
             join_all(links.iter().map(|link| link.refresh_models())).await;
         }
-        match self.choose(model)? {
+        match self.choose(model, Untold::Trusted)? {
             Choice::Proxy(link) => Ok(link),
             Choice::Unserved(links) => Err(self.unserved(model, &links)),
             Choice::NoneReady => Err(self.none_ready()),
@@ -121,12 +131,14 @@ impl Pool {
     }
 
     /// Fails only when there is no proxy to ask.
-    fn choose(&self, model: &str) -> Result<Choice, RequestError> {
+    fn choose(&self, model: &str, untold: Untold) -> Result<Choice, RequestError> {
         let mut best: Option<Arc<Link>> = None;
         let mut ready = Vec::new();
         for link in self.ready() {
-            // A proxy that has not told its models yet may well serve it; it will say.
-            let serves = link.models().as_ref().is_none_or(|models| models.served(model) == Served::Now);
+            let serves = match &*link.models() {
+                Some(models) => models.served(model) == Served::Now,
+                None => untold == Untold::Trusted,
+            };
             if !serves {
                 ready.push(link);
             } else if best.as_ref().is_none_or(|best| link.in_flight() < best.in_flight()) {

@@ -206,10 +206,11 @@ async fn read_chunks(stream: &mut TcpStream, buffer: &mut BytesMut, delays: &mut
     }
 }
 
-/// The stamps in a chunk: each event's content starts with `T` and 16 digits of Unix microseconds.
+/// The stamps in a chunk: each event's content starts with `T` and 16 digits of Unix microseconds; zero means unstamped.
 fn stamps(chunk: &[u8]) -> impl Iterator<Item = f64> {
     memmem::find_iter(chunk, b"\"content\":\"T")
         .filter_map(|at| std::str::from_utf8(chunk.get(at + 12..at + 28)?).ok()?.parse().ok())
+        .filter(|&stamp| stamp > 0.0)
 }
 
 /// Now, by this machine's clock.

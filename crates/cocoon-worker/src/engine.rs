@@ -1,7 +1,7 @@
 //! What a worker asks of an inference engine, and the engines there are.
 //!
 //! - [`openai_http`]: any server with the OpenAI API: vLLM, SGLang, llama.cpp, Ollama.
-//! - [`embedded`]: the engine in this process (feature `engine-embedded`).
+//! - `embedded`: the engine in this process (feature `engine-embedded`).
 //!
 //! An engine gets a [`Route`] from a closed list, two media types and a body, and gives back a
 //! status, a media type and a body. Nothing else crosses this line in either direction, so no header

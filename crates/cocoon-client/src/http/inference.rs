@@ -190,10 +190,7 @@ impl Exchange {
         let is_events =
             headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
         let form = if is_events { Form::Events } else { Form::Opaque };
-        // Usage is asked of the engine for every stream, server-sent events or lines of JSON; an answer that is not a
-        // stream has it in its one object.
-        let unwanted = self.request.streamed && !self.request.usage_wanted;
-        let usage = if unwanted { UsageEvent::Unwanted } else { UsageEvent::Wanted };
+        let usage = if self.request.usage_wanted { UsageEvent::Wanted } else { UsageEvent::Unwanted };
         AnswerBody::new(self.answer, in_flight, self.request.model, form, usage, self.deadline).with_held(held)
     }
 }

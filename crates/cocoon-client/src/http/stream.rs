@@ -62,7 +62,8 @@ impl AnswerBody {
         usage: UsageEvent,
         deadline: Instant,
     ) -> Self {
-        let filter = (usage == UsageEvent::Unwanted).then(SseFilter::new);
+        // The original's apps get lines of JSON with the usage in them, asked for or not.
+        let filter = (form == Form::Events && usage == UsageEvent::Unwanted).then(SseFilter::new);
         Self {
             answer,
             request,

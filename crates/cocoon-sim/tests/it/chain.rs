@@ -1,8 +1,16 @@
 //! The whole path of a request: app, client, proxy, worker, engine, with nothing scripted but the engine.
 //!
-//! All of it runs in one task tree over memory with tokio's paused clock, so times are exact and no test sleeps.
+//! All of it runs over memory on one thread with tokio's paused clock, so times are exact and no test sleeps.
 
 mod drip;
+mod failures;
+mod load;
+mod log;
+mod logs;
+mod money;
+mod prompts;
 mod relay;
 mod rig;
+mod storm;
 mod streams;
+mod versions;

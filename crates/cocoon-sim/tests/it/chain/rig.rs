@@ -101,6 +101,9 @@ pub(crate) struct Chain {
 pub(crate) struct RunningWorker {
     pub(crate) engine: Arc<ScriptedEngine>,
     pub(crate) handle: WorkerHandle,
+    config: WorkerConfig,
+    reads: usize,
+    stop: CancellationToken,
     task: JoinSet<()>,
 }
 
@@ -108,6 +111,17 @@ impl RunningWorker {
     /// The worker's process dies.
     pub(crate) async fn die(&mut self) {
         self.task.shutdown().await;
+    }
+
+    /// The worker is asked to stop.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// The worker's process dies, and another one is started for the same engine.
+    pub(crate) async fn restart(&mut self, network: &MemoryNetwork) {
+        self.die().await;
+        *self = start_worker(network, self.config.clone(), Arc::clone(&self.engine), self.reads);
     }
 
     pub(crate) async fn until_asked(&self, requests: usize) {
@@ -121,8 +135,9 @@ impl Chain {
         let network = MemoryNetwork::new();
         let (proxy, proxy_stop, mut tasks) = (setup.proxy, CancellationToken::new(), JoinSet::new());
         let proxy_handle = start_proxy(&network, setup.links, &proxy, &proxy_stop, &mut tasks);
-        let workers =
-            setup.workers.into_iter().map(|config| start_worker(&network, config, setup.engine_reads)).collect();
+        let engine = || Arc::new(ScriptedEngine::in_memory());
+        let workers = setup.workers.into_iter();
+        let workers = workers.map(|config| start_worker(&network, config, engine(), setup.engine_reads)).collect();
         if setup.client_leg != Version::Extended {
             let low = network.listen("low", setup.links);
             tasks.spawn(relay::run(low, network.dialer("clients"), setup.client_leg));
@@ -134,7 +149,17 @@ impl Chain {
         let handle = client.handle();
         tasks.spawn(async move { client.serve(Doors(listener), CancellationToken::new()).await.unwrap() });
         let links = setup.links;
-        Self { client: handle, proxy: proxy_handle, workers, network, proxy_config: proxy, proxy_stop, links, doors, tasks }
+        Self {
+            client: handle,
+            proxy: proxy_handle,
+            workers,
+            network,
+            proxy_config: proxy,
+            proxy_stop,
+            links,
+            doors,
+            tasks,
+        }
     }
 
     /// Waits until every worker takes requests and the client knows it.
@@ -169,8 +194,7 @@ impl Chain {
     pub(crate) fn restart_proxy(&mut self) {
         self.stop_proxy();
         self.proxy_stop = CancellationToken::new();
-        self.proxy =
-            start_proxy(&self.network, self.links, &self.proxy_config, &self.proxy_stop, &mut self.tasks);
+        self.proxy = start_proxy(&self.network, self.links, &self.proxy_config, &self.proxy_stop, &mut self.tasks);
     }
 
     /// The proxy's process dies.
@@ -225,15 +249,19 @@ fn start_proxy(
     handle
 }
 
-fn start_worker(network: &MemoryNetwork, config: WorkerConfig, engine_reads: usize) -> RunningWorker {
-    let engine = Arc::new(ScriptedEngine::in_memory());
-    let connector = Arc::new(InMemory { engine: Arc::clone(&engine), reads: engine_reads });
+fn start_worker(
+    network: &MemoryNetwork,
+    config: WorkerConfig,
+    engine: Arc<ScriptedEngine>,
+    reads: usize,
+) -> RunningWorker {
+    let connector = Arc::new(InMemory { engine: Arc::clone(&engine), reads });
     let adapter = Arc::new(OpenAiHttp::over(&OpenAiHttpConfig::default(), connector));
     let dialers: Vec<Arc<dyn Dialer>> = vec![Arc::new(network.dialer("workers"))];
-    let worker = Worker::new(config, clock(), adapter, dialers).unwrap();
-    let (handle, mut task) = (worker.handle(), JoinSet::new());
-    task.spawn(worker.run(CancellationToken::new()));
-    RunningWorker { engine, handle, task }
+    let worker = Worker::new(config.clone(), clock(), adapter, dialers).unwrap();
+    let (handle, stop, mut task) = (worker.handle(), CancellationToken::new(), JoinSet::new());
+    task.spawn(worker.run(stop.clone()));
+    RunningWorker { engine, handle, config, reads, stop, task }
 }
 
 #[derive(Debug)]
@@ -349,21 +377,23 @@ impl Reply {
 
     /// The error's `code`, of an error that is the whole body.
     pub(crate) fn error_code(&self) -> String {
-        let body: serde_json::Value = serde_json::from_slice(&self.body()).unwrap();
-        body["error"]["code"].as_str().unwrap_or_else(|| panic!("no error in {body}")).to_owned()
+        code_of(&self.text())
     }
 
     /// The `code` of the error event that a stream ends with.
     pub(crate) fn error_event_code(&self) -> String {
         let text = self.text();
-        let last = text.trim_end().rsplit("data: ").next().unwrap();
-        let event: serde_json::Value = serde_json::from_str(last).unwrap_or_else(|_| panic!("no event: {text}"));
-        event["error"]["code"].as_str().unwrap_or_else(|| panic!("no error in {event}")).to_owned()
+        code_of(text.trim_end().rsplit("data: ").next().unwrap())
     }
 
     pub(crate) fn retry_after(&self) -> Option<u64> {
         self.headers.get("retry-after")?.to_str().ok()?.parse().ok()
     }
+}
+
+fn code_of(error: &str) -> String {
+    let error: serde_json::Value = serde_json::from_str(error).expect("an error is JSON");
+    error["error"]["code"].as_str().expect("an error has a code").to_owned()
 }
 
 /// A chat body with more fields in it.

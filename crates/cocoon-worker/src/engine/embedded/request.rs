@@ -257,10 +257,8 @@ impl From<TokenizeError> for Refusal {
 
 impl From<SubmitError> for Refusal {
     fn from(error: SubmitError) -> Self {
-        let code = match error {
-            SubmitError::PromptTooLong { .. } => "context_length_exceeded",
-            _ => "invalid_value",
-        };
+        let too_long = matches!(error, SubmitError::PromptTooLong { .. });
+        let code = if too_long { "context_length_exceeded" } else { "invalid_value" };
         Self::new(&error.to_string(), None, code)
     }
 }
