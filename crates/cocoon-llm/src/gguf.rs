@@ -5,7 +5,8 @@
 //!
 //! 1. magic, version 2 or 3, the two counts, each below its limit;
 //! 2. metadata entries, no nested arrays;
-//! 3. tensor entries: known type, size computed without overflow, inside the file.
+//! 3. tensor entries: known type, size computed without overflow, inside the file, none over another:
+//!    otherwise a small file could name the same bytes as every weight of a huge model.
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
@@ -91,6 +92,7 @@ impl Gguf {
             info.offset =
                 place(info, data_start, file_bytes).ok_or_else(|| malformed("a tensor lies outside the file"))?;
         }
+        refuse_overlap(&tensors)?;
         Ok(Self { metadata, tensors })
     }
 
@@ -151,6 +153,20 @@ fn data_start(metadata: &BTreeMap<String, Value>, header_end: u64) -> Result<u64
 fn place(info: &TensorInfo, data_start: u64, file_bytes: u64) -> Option<u64> {
     let offset = data_start.checked_add(info.offset)?;
     (offset.checked_add(info.bytes)? <= file_bytes).then_some(offset)
+}
+
+/// Every byte of the file belongs to one tensor at most, so the weights take no more memory than the file justifies.
+fn refuse_overlap(tensors: &BTreeMap<String, TensorInfo>) -> Result<(), LoadError> {
+    let mut places: Vec<(u64, u64)> = tensors.values().map(|info| (info.offset, info.bytes)).collect();
+    places.sort_unstable();
+    let mut free = 0;
+    for (offset, bytes) in places {
+        if offset < free {
+            return Err(malformed("tensors overlap"));
+        }
+        free = offset.saturating_add(bytes);
+    }
+    Ok(())
 }
 
 /// The header as a stream that knows how much of the file is left.
@@ -398,6 +414,21 @@ mod tests {
         let mut bytes = Bytes::header(0, 1);
         bytes.u64(1 << 20);
         refused(&bytes, "past the end");
+    }
+
+    #[test]
+    fn overlapping_tensors_are_refused() {
+        let file = |second: u64| {
+            let mut bytes = Bytes::header(2, 0);
+            bytes.tensor(&[32], 8, 0);
+            bytes.text("u").u32(1).u64(32).u32(8).u64(second);
+            let aligned = bytes.0.len().next_multiple_of(32);
+            bytes.0.resize(aligned + 96 + 34, 0);
+            bytes
+        };
+        refused(&file(0), "overlap");
+        refused(&file(32), "overlap");
+        assert!(Gguf::read(Cursor::new(&file(64).0)).is_ok());
     }
 
     #[test]

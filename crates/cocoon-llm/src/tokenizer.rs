@@ -121,14 +121,13 @@ impl Tokenizer {
             return Err(TokenizeError::TooLong { bytes: text.len(), bytes_max: TEXT_BYTES_MAX });
         }
         let mut ids = Vec::new();
-        let mut rest = text;
-        while let Some((start, found)) = self.next_special(rest, special) {
-            let (before, after) = rest.split_at(start);
-            self.encode_plain(before, guard, &mut ids)?;
+        let mut done = 0;
+        for (start, found) in self.find_specials(text, special) {
+            self.encode_plain(text.get(done..start).unwrap_or_default(), guard, &mut ids)?;
             ids.push(found.id);
-            rest = after.strip_prefix(found.text.as_str()).unwrap_or_default();
+            done = start + found.text.len();
         }
-        self.encode_plain(rest, guard, &mut ids)?;
+        self.encode_plain(text.get(done..).unwrap_or_default(), guard, &mut ids)?;
         if let (true, Some(bos)) = (self.bos_added, self.bos)
             && ids.first() != Some(&bos)
         {
@@ -152,13 +151,33 @@ impl Tokenizer {
         self.specials.iter().find(|special| special.id == id).map(|s| s.text.as_str())
     }
 
-    /// The special token that starts first; the longest of those that start together.
-    fn next_special(&self, text: &str, special: ParseSpecial) -> Option<(usize, &Special)> {
-        self.specials
-            .iter()
-            .filter(|candidate| !candidate.control || special == ParseSpecial::Yes)
-            .filter_map(|candidate| Some((text.find(&candidate.text)?, candidate)))
-            .min_by_key(|(start, candidate)| (*start, usize::MAX - candidate.text.len()))
+    /// Where special tokens stand, from left to right: the one that starts first, and the longest of those that
+    /// start together. The text is searched once for each token, however many are found: a prompt may hold a
+    /// hundred thousand of them.
+    fn find_specials<'a>(
+        &'a self,
+        text: &'a str,
+        special: ParseSpecial,
+    ) -> impl Iterator<Item = (usize, &'a Special)> + use<'a> {
+        let find = move |from: usize, token: &Special| {
+            text.get(from..).and_then(|rest| rest.find(&token.text)).map(|at| from.saturating_add(at))
+        };
+        let wanted = self.specials.iter().filter(move |token| !token.control || special == ParseSpecial::Yes);
+        // Each token that is still to come, with its next place.
+        let mut ahead: Vec<(usize, &Special)> = wanted.filter_map(|token| Some((find(0, token)?, token))).collect();
+        let mut done = 0;
+        std::iter::from_fn(move || {
+            ahead.retain_mut(|(at, token)| {
+                if *at >= done {
+                    return true;
+                }
+                find(done, token).map(|next| *at = next).is_some()
+            });
+            let first = ahead.iter().min_by_key(|(at, token)| (*at, usize::MAX - token.text.len()));
+            let (at, token) = first.copied()?;
+            done = at.saturating_add(token.text.len());
+            Some((at, token))
+        })
     }
 
     fn encode_plain(&self, text: &str, guard: Option<char>, ids: &mut Vec<u32>) -> Result<(), TokenizeError> {

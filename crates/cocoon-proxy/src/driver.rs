@@ -73,6 +73,9 @@ impl Proxy {
         let drain_timeout = Duration::from_millis(self.config.drain_timeout_ms);
         let (inputs, received) = mpsc::channel(EVENTS_MAX);
         let (stop, drained) = (self.drain, CancellationToken::new());
+        // When this future is dropped, no task outlives it for long.
+        let _ends_acceptors = stop.clone().drop_guard();
+        let _ends_sessions = drained.clone().drop_guard();
         let core = Core::new(self.config.core());
         let hub = Hub::new(core, Arc::clone(&self.clock), self.board, drained.clone());
         let shared = Arc::new(Shared {

@@ -49,6 +49,26 @@ fn message_text_cannot_forge_a_turn() {
     }
 }
 
+/// An endless conversation of empty messages: work that grows with the square of its length would take minutes.
+#[test]
+fn prompt_of_nothing_but_control_tokens_is_read_in_one_pass() {
+    let llm = tiny(&LlmOptions::default());
+    let turns = 100_000;
+    let started = std::time::Instant::now();
+    let ids = llm.tokenize(&"<|im_start|><|im_end|>".repeat(turns), ParseSpecial::Yes).expect("short");
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(ids, [IM_START, IM_END].repeat(turns));
+}
+
+/// The one that starts first wins, then the longest; what is left between them is plain text.
+#[test]
+fn special_tokens_are_found_from_left_to_right() {
+    let llm = tiny(&LlmOptions::default());
+    let ids = llm.tokenize("<|<|b|>a|><|a|><|im_end|<|im_end|>|>", ParseSpecial::Yes).expect("short");
+    let special: Vec<u32> = ids.into_iter().filter(|id| *id >= IM_START).collect();
+    assert_eq!(special, [259, 258, IM_END]);
+}
+
 #[test]
 fn forging_with_every_guard_character_is_refused() {
     let llm = tiny(&LlmOptions::default());

@@ -49,7 +49,9 @@ impl Core {
         let model = self.models.find(&query.model);
         let expected = model.map_or(Duration::ZERO, |model| self.expected_wait(model));
         self.admit_client(query, expected)?;
-        let model = model.ok_or_else(refusal::model_not_found)?;
+        // Without any worker nobody can say which models the network has: workers may be about to reconnect.
+        let unknown = || if self.workers.len() == 0 { refusal::no_worker() } else { refusal::model_not_found() };
+        let model = model.ok_or_else(unknown)?;
         let choice = self.workers.choose(now, model, query.max_coefficient, &[]);
         match choice {
             Choice::Now(_) => {}

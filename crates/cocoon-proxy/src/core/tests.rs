@@ -176,8 +176,10 @@ fn usage_above_reservation_is_clamped_and_blamed() {
 #[test]
 fn refusals_say_whose_fault_it_is() {
     let mut bench = Bench::new();
-    check(bench.run(1), "fail(1:Client:ModelNotFound:0) forget(1)");
+    check(bench.run(1), "fail(1:Proxy:NoWorker:0) forget(1)");
     bench.worker(1, 3_000, 1);
+    let unknown = RunQuery { model: "unknown".into(), ..query(7) };
+    check(bench.words(Event::Run(unknown)), "fail(7:Client:ModelNotFound:0) forget(7)");
     check(bench.run(2), "fail(2:Client:NoWorkerUnderPrice:0) forget(2)");
     bench.words(Event::WorkerChanged { worker: WorkerId(1), change: WorkerChange::Disabled });
     check(bench.run(3), "fail(3:Proxy:NoWorker:0) forget(3)");

@@ -175,9 +175,9 @@ async fn original_clients_get_errors_as_http() {
     client.run(1);
     let Answer::Head { response, end: Some(_), .. } = client.answer().await else { panic!("no answer") };
     let response = HttpResponse::decode(&response).unwrap();
-    assert_eq!(response.status, 404);
+    assert_eq!(response.status, 503);
     let body: serde_json::Value = serde_json::from_slice(&response.payload).unwrap();
-    assert_eq!(body["error"]["code"], "model_not_found");
+    assert_eq!(body["error"]["code"], "no_worker");
 }
 
 #[tokio::test(start_paused = true)]
