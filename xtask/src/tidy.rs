@@ -3,7 +3,8 @@
 //! 1. Who may depend on whom ([`RULES`]); nobody depends on the binary or, but for tests, on `cocoon-sim`.
 //! 2. Pure crates name no async runtime, socket, file, environment or clock, neither as a dependency nor in their text; nor does the proxy's core.
 //! 3. Every crate inherits the workspace's lints, and dependencies come from the registry or this tree.
-//! 4. Every source file begins by saying what it is (`//!`), and every crate that has bounds keeps them in `limits.rs`.
+//! 4. A link in a document leads to a file of the tree.
+//! 5. Every source file begins by saying what it is (`//!`), and every crate that has bounds keeps them in `limits.rs`.
 //!
 //! What this does not see: an invariant about behaviour. Those are tests.
 
@@ -122,6 +123,26 @@ fn check(workspace: &Path) -> Result<Vec<Broken>> {
             }),
         }
     }
+    broken.extend(check_links(workspace)?);
+    Ok(broken)
+}
+
+/// Links of the documents at the root and under `docs/` that lead nowhere.
+fn check_links(workspace: &Path) -> Result<Vec<Broken>> {
+    let mut broken = Vec::new();
+    for document in
+        files(workspace, "md", Depth::Shallow)?.into_iter().chain(files(&workspace.join("docs"), "md", Depth::Deep)?)
+    {
+        let text = std::fs::read_to_string(&document)?;
+        let folder = document.parent().context("a file lies in a folder")?;
+        let place = document.strip_prefix(workspace).unwrap_or(&document).display().to_string();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or(link);
+            if !path.is_empty() && !path.contains("://") && !folder.join(path).exists() {
+                broken.push(Broken { place: place.clone(), what: format!("links to `{link}`, which does not exist") });
+            }
+        }
+    }
     Ok(broken)
 }
 
@@ -137,7 +158,7 @@ fn check_package(package: &Package, rule: &Rule, broken: &mut Vec<Broken>) -> Re
     if !WITHOUT_LIMITS.contains(&rule.name) && !folder.join("limits.rs").exists() {
         broken.push(Broken { place: package.name.clone(), what: "has no src/limits.rs for its bounds".into() });
     }
-    for file in rust_files(&folder)? {
+    for file in files(&folder, "rs", Depth::Deep)? {
         let text = std::fs::read_to_string(&file)?;
         let inside = file.strip_prefix(&folder).unwrap_or(&file).to_path_buf();
         let place = format!("{}/src/{}", package.name, inside.display());
@@ -177,7 +198,7 @@ fn check_text(text: &str, pure: bool) -> Vec<String> {
     if !text.starts_with("//!") {
         wrong.push("does not begin with `//!` and what it is".to_owned());
     }
-    let before_tests = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let before_tests = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
     let code = before_tests.lines().filter(|line| !line.trim_start().starts_with("//"));
     if pure {
         for (line, word) in code
@@ -189,15 +210,22 @@ fn check_text(text: &str, pure: bool) -> Vec<String> {
     wrong
 }
 
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Shallow,
+    Deep,
+}
+
+/// Files of a folder, which may be absent, with this extension.
+fn files(folder: &Path, extension: &str, depth: Depth) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
+    let mut folders: Vec<_> = folder.is_dir().then(|| folder.to_path_buf()).into_iter().collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let path = entry?.path();
             if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                folders.extend((depth == Depth::Deep).then_some(path));
+            } else if path.extension().is_some_and(|found| found == extension) {
                 files.push(path);
             }
         }
@@ -223,6 +251,7 @@ mod tests {
         assert_eq!(
             found,
             [
+                "README.md: links to `docs/absent.md`, which does not exist",
                 "cocoon-stray: a crate without a rule in xtask/src/tidy.rs",
                 "cocoon-wire/src/lib.rs: does not begin with `//!` and what it is",
                 "cocoon-wire/src/lib.rs: pure code names `SystemTime`: let _ = std::time::SystemTime::now();",

@@ -1,7 +1,7 @@
 //! What the original's TLS router says about an attested peer, once, before the packets.
 //!
-//! The record is a claim of whoever connects: it proves nothing, and only a listener with
-//! `insecure_behind_router` reads it, in interoperability tests.
+//! The record is a claim of whoever connects: it proves nothing, and only a listener in
+//! `InsecureBehindRouter` mode reads it, in interoperability tests.
 //! See wire.md, end of section 1.
 
 use bytes::Bytes;
