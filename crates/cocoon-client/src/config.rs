@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use cocoon_units::{Coefficient, Pricing};
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::{keys::ApiKeyHash, limits};
 
@@ -84,6 +85,11 @@ impl ClientConfig {
         if self.limits.body_bytes == 0 || self.limits.body_bytes > body_max {
             return Err(ConfigError::OutOfRange { field: "limits.body_bytes", min: 1, max: body_max as u64 });
         }
+        let bodies = self.limits.body_bytes..=Semaphore::MAX_PERMITS;
+        if !bodies.contains(&self.limits.bodies_bytes) {
+            let (min, max) = (*bodies.start() as u64, *bodies.end() as u64);
+            return Err(ConfigError::OutOfRange { field: "limits.bodies_bytes", min, max });
+        }
         Ok(())
     }
 
@@ -102,6 +108,8 @@ impl ClientConfig {
 pub struct LimitsConfig {
     /// Bytes of one request body.
     pub body_bytes: usize,
+    /// Bytes of all request bodies that have not been sent on yet.
+    pub bodies_bytes: usize,
     /// How long a body may take.
     pub body_timeout_ms: u64,
     /// How long a request head may take, and an HTTP/1 connection may stay idle.
@@ -118,6 +126,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             body_bytes: limits::BODY_BYTES_DEFAULT,
+            bodies_bytes: limits::BODIES_BYTES_DEFAULT,
             body_timeout_ms: millis(limits::BODY_TIMEOUT_DEFAULT),
             header_timeout_ms: millis(limits::HEADER_TIMEOUT_DEFAULT),
             connections: limits::CONNECTIONS_DEFAULT,

@@ -14,6 +14,7 @@
 //!
 //! Prompts and answers appear in no log, error or status.
 
+mod chunks;
 mod config;
 mod error;
 mod http;
@@ -29,6 +30,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use cocoon_net::Dialer;
 use cocoon_units::Clock;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use crate::{
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pool: Pool,
     pub(crate) metrics: Metrics,
+    /// Room for request bodies, a permit a byte.
+    pub(crate) bodies: Arc<Semaphore>,
 }
 
 impl Client {
@@ -67,7 +71,8 @@ impl Client {
     ) -> Result<Self, ConfigError> {
         config.check()?;
         let pool = Pool::new(dialers.len());
-        let shared = Shared { config: Arc::new(config), clock, pool, metrics: Metrics::default() };
+        let bodies = Arc::new(Semaphore::new(config.limits.bodies_bytes));
+        let shared = Shared { config: Arc::new(config), clock, pool, metrics: Metrics::default(), bodies };
         Ok(Self { shared: Arc::new(shared), dialers })
     }
 

@@ -12,6 +12,10 @@ pub const BODY_BYTES_DEFAULT: usize = 8 << 20;
 /// and the fields that are added need some of it.
 pub const BODY_BYTES_MAX: usize = 15 << 20;
 
+/// Bytes of all request bodies that are being read or wait for a proxy; beyond it the app gets 429. Without it the
+/// requests in flight could hold 32 GiB. Once sent, a body counts against its connection's queue instead.
+pub const BODIES_BYTES_DEFAULT: usize = 512 << 20;
+
 /// Bytes that a first buffer for a body is given before any arrived, whatever its length header
 /// says: a peer must send bytes to make us hold bytes.
 pub const BODY_PREALLOCATION: usize = 64 << 10;
@@ -45,8 +49,8 @@ pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Open HTTP connections. One costs about 20 KiB when idle.
 pub const CONNECTIONS_DEFAULT: usize = 1024;
 
-/// Requests in flight over all connections; beyond it the app gets 429 at once. Each holds its
-/// body and one answer window.
+/// Requests in flight over all connections; beyond it the app gets 429 at once. Each holds
+/// one answer window; bodies have a bound of their own.
 pub const REQUESTS_DEFAULT: usize = 4096;
 
 /// How long shutdown waits for streams that are being answered.
@@ -84,6 +88,13 @@ pub const ANSWER_CREDIT_SLACK: usize = cocoon_wire::limits::FRAGMENT_MAX;
 
 /// How far an app may lag behind an original proxy, which knows no credit.
 pub const ORIGINAL_LAG_BYTES: usize = 4 << 20;
+
+/// Chunks that wait are copied together when they are smaller: a chunk pins a read buffer of 72 KiB, so at worst 18
+/// times its own bytes.
+pub const CHUNK_COPIED_BELOW: usize = 4 << 10;
+
+/// How long such a copy may become before the next one is begun.
+pub const CHUNK_JOINED_BYTES: usize = 64 << 10;
 
 /// Bytes of a non-streamed answer that are held to learn the end times. A longer answer is passed
 /// on as it comes, without them.

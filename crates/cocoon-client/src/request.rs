@@ -100,6 +100,11 @@ impl InferenceRequest {
         })
     }
 
+    /// Frees the body, of which the connection's queue has a copy once it was sent: an answer may take an hour.
+    pub(crate) fn drop_body(&mut self) {
+        self.body = Sealed::default();
+    }
+
     /// The `http.request` that travels. The engine behind an original worker gets these headers as
     /// they are, and HTTP/1.1 servers want a host and a length; both say nothing about the app.
     pub(crate) fn envelope(&self, version: Version) -> Result<Sealed, RequestError> {

@@ -47,7 +47,7 @@ pub enum TemplateError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizeError {
-    /// The text is longer than any context could hold.
+    /// The text is longer than the context can hold, were all its tokens the longest there are.
     #[error("text of {bytes} bytes is above the limit of {bytes_max}")]
     TooLong {
         /// Length of the text.

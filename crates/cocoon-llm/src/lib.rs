@@ -225,8 +225,10 @@ impl Llm {
     /// Tokenises a rendered conversation.
     ///
     /// # Errors
-    /// The text is absurdly long.
+    /// The text is too long to fit the context, whatever its tokens are.
     pub fn tokenize_prompt(&self, prompt: &ChatPrompt) -> Result<Vec<u32>, TokenizeError> {
+        let guards = prompt.guard.map_or(0, |guard| prompt.guarded.matches(guard).count() * guard.len_utf8());
+        self.check_len(prompt.guarded.len().saturating_sub(guards))?;
         let tokenizer = &self.inner.shared.tokenizer;
         tokenizer.encode_guarded(&prompt.guarded, ParseSpecial::Yes, prompt.guard)
     }
@@ -234,8 +236,9 @@ impl Llm {
     /// Tokenises text.
     ///
     /// # Errors
-    /// The text is absurdly long.
+    /// The text is too long to fit the context, whatever its tokens are.
     pub fn tokenize(&self, text: &str, special: ParseSpecial) -> Result<Vec<u32>, TokenizeError> {
+        self.check_len(text.len())?;
         self.inner.shared.tokenizer.encode(text, special)
     }
 
@@ -271,6 +274,12 @@ impl Llm {
             }
         })?;
         Ok(Ticket { cancelled })
+    }
+
+    /// Spares the seconds that megabytes take to tokenise only to be refused.
+    fn check_len(&self, bytes: usize) -> Result<(), TokenizeError> {
+        let bytes_max = self.inner.shared.tokenizer.text_bytes_max(self.info().context_tokens);
+        if bytes > bytes_max { Err(TokenizeError::TooLong { bytes, bytes_max }) } else { Ok(()) }
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<(), SubmitError> {

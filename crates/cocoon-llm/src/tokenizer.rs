@@ -34,6 +34,8 @@ pub(crate) struct Tokenizer {
     library: Library,
     /// The bytes each id stands for; empty for control tokens.
     bytes: Vec<Box<[u8]>>,
+    /// Length of the longest token's text.
+    longest: usize,
     specials: Vec<Special>,
     bos: Option<u32>,
     bos_added: bool,
@@ -70,18 +72,26 @@ impl Tokenizer {
             return Err(malformed("token types and tokens differ in number"));
         }
         let (bytes, specials) = classify(tokens, types)?;
+        let spelled = bytes.iter().map(|bytes| bytes.len());
+        let longest = spelled.chain(specials.iter().map(|special| special.text.len())).max().unwrap_or(0);
         Ok(Self {
             library: library(gguf, tokens)?,
             eos: eos_ids(gguf, &specials, tokens.len())?,
             bos: id_of(gguf, "tokenizer.ggml.bos_token_id", tokens.len())?,
             bos_added: gguf.flag("tokenizer.ggml.add_bos_token").unwrap_or(false),
             bytes,
+            longest,
             specials,
         })
     }
 
     pub(crate) fn vocabulary_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Text that is longer has more than so many tokens, whatever it is.
+    pub(crate) fn text_bytes_max(&self, tokens: u32) -> usize {
+        self.longest.saturating_mul(tokens as usize).min(TEXT_BYTES_MAX)
     }
 
     /// Ids at which generation stops.

@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     fmt,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,27 +13,43 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::stream::AnswerBody;
-use crate::{error::RequestError, limits};
+use crate::{config::LimitsConfig, error::RequestError, limits};
 
-/// Reads a whole request body; one that arrives in one piece is not copied.
-pub(super) async fn read<B>(body: B, headers: &HeaderMap, limit: usize, within: Duration) -> Result<Bytes, RequestError>
+/// Reads a whole request body; one that arrives in one piece is not copied. The permit is its share of the room for
+/// all bodies, taken byte by byte as they come.
+pub(super) async fn read<B>(
+    body: B,
+    headers: &HeaderMap,
+    limits: &LimitsConfig,
+    room: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), RequestError>
 where
     B: Body<Data = Bytes>,
 {
+    let limit = limits.body_bytes;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|announced| announced > limit) {
         return Err(RequestError::BodyTooLarge { limit });
     }
-    let collected = collect(body, announced.unwrap_or(0), limit);
-    tokio::time::timeout(within, collected).await.map_err(|_| RequestError::BodyLate)?
+    let collected = collect(body, announced.unwrap_or(0), limit, room);
+    tokio::time::timeout(Duration::from_millis(limits.body_timeout_ms), collected)
+        .await
+        .map_err(|_| RequestError::BodyLate)?
 }
 
-async fn collect<B>(body: B, announced: usize, limit: usize) -> Result<Bytes, RequestError>
+async fn collect<B>(
+    body: B,
+    announced: usize,
+    limit: usize,
+    room: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), RequestError>
 where
     B: Body<Data = Bytes>,
 {
+    let mut share = take(room, 0)?;
     let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -43,6 +60,7 @@ where
         if first.len().saturating_add(rest.len()).saturating_add(data.len()) > limit {
             return Err(RequestError::BodyTooLarge { limit });
         }
+        share.merge(take(room, data.len())?);
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
@@ -53,7 +71,12 @@ where
         }
         rest.extend_from_slice(&data);
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok((if rest.is_empty() { first } else { rest.freeze() }, share))
+}
+
+fn take(room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, RequestError> {
+    let bytes = u32::try_from(bytes).map_err(|_| RequestError::Busy)?;
+    Arc::clone(room).try_acquire_many_owned(bytes).map_err(|_| RequestError::Busy)
 }
 
 /// The body of a response.

@@ -4,7 +4,7 @@
 //! end times and a length, unless it grows too large for that.
 //! Of the answer's headers only the content type and the known timing headers are kept.
 
-use std::{collections::VecDeque, future::poll_fn, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 use cocoon_wire::{http::HttpResponse, message::FinalInfo};
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     Shared,
+    chunks::Chunks,
     error::RequestError,
     limits,
     request::{Endpoint, InferenceRequest},
@@ -77,15 +78,15 @@ async fn begin(
     tag: &mut RequestTag,
     in_flight: &InFlight,
 ) -> Result<Exchange, RequestError> {
-    let limits = &shared.config.limits;
-    let body =
-        body::read(body, &parts.headers, limits.body_bytes, Duration::from_millis(limits.body_timeout_ms)).await?;
-    let request = InferenceRequest::read(endpoint, &parts.headers, &body, &shared.config)?;
+    let (body, room) = body::read(body, &parts.headers, &shared.config.limits, &shared.bodies).await?;
+    let mut request = InferenceRequest::read(endpoint, &parts.headers, &body, &shared.config)?;
     drop(body);
     tag.prefer(parts, request.guid.as_deref());
     let deadline = Instant::now() + request.timeout;
     let link = timeout_at(deadline, shared.pool.pick(&request.model)).await.map_err(|_| RequestError::Late)??;
     let mut answer = link.start(&request, shared.config.min_config_version, deadline)?;
+    request.drop_body();
+    drop(room);
     let head = match answer.head(deadline).await {
         Ok(head) => head,
         Err(error) => {
@@ -128,10 +129,13 @@ impl Exchange {
             in_flight.used_by(&self.answer, &self.request.model);
             in_flight.completed();
             self.add_ends(response.headers_mut(), &info, shared.clock.unix_now().as_secs_f64());
-            *response.body_mut() = ResponseBody::Whole(held.pieces);
+            *response.body_mut() = ResponseBody::Whole(held.chunks.into_pieces());
         } else {
-            *response.body_mut() =
-                ResponseBody::Answer(Box::new(self.into_body(held.pieces, in_flight, response.headers())));
+            *response.body_mut() = ResponseBody::Answer(Box::new(self.into_body(
+                held.chunks.into_pieces(),
+                in_flight,
+                response.headers(),
+            )));
         }
         Ok(response)
     }
@@ -139,10 +143,10 @@ impl Exchange {
     /// Takes the answer in until its end, or until it is too long to be held.
     async fn hold(&mut self) -> Result<Held, RequestError> {
         let mut held = Held::default();
-        while held.bytes <= limits::WHOLE_ANSWER_BYTES {
+        while held.chunks.bytes() <= limits::WHOLE_ANSWER_BYTES {
             let next = timeout_at(self.deadline, poll_fn(|cx| self.answer.poll_chunk(cx))).await;
             match next.map_err(|_| RequestError::Late)?? {
-                Some(chunk) => held.push(chunk),
+                Some(chunk) => held.chunks.push(chunk),
                 None => {
                     held.is_whole = true;
                     break;
@@ -198,16 +202,8 @@ impl Exchange {
 /// What was taken in of an answer that is not streamed.
 #[derive(Default)]
 struct Held {
-    pieces: VecDeque<Bytes>,
-    bytes: usize,
+    chunks: Chunks,
     is_whole: bool,
-}
-
-impl Held {
-    fn push(&mut self, piece: Bytes) {
-        self.bytes = self.bytes.saturating_add(piece.len());
-        self.pieces.push_back(piece);
-    }
 }
 
 /// Engines that are busy seldom say for how long; apps want to know.

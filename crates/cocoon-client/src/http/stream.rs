@@ -93,6 +93,10 @@ impl AnswerBody {
             return Poll::Ready(Some(Ok(held)));
         }
         while !self.over {
+            // Chunks that never stop coming must not outrun the deadline; those of an answer that has ended may.
+            if Instant::now() >= self.deadline && !self.answer.has_ended() {
+                return Poll::Ready(Some(self.break_off(&RequestError::Late)));
+            }
             match self.answer.poll_chunk(cx) {
                 Poll::Ready(Ok(Some(chunk))) => {
                     let chunk = match &mut self.filter {

@@ -1,12 +1,11 @@
 //! One answer between the proxy's connection and the app: a bounded queue of chunks.
 //!
 //! The connection's task puts chunks in ([`Slot::handle_answer`]), the app's HTTP task takes them
-//! out ([`AnswerStream`]); neither copies a byte nor parses the body.
+//! out ([`AnswerStream`]); neither parses the body, and only small chunks that wait are copied ([`Chunks`]).
 //! Bounds: on extended connections the credit that was granted, and it is granted as the app reads;
 //! on original ones, which know no credit, a fixed lag.
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,7 +22,7 @@ use cocoon_wire::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{link::Link, violation::Violation};
-use crate::{error::RequestError, limits};
+use crate::{chunks::Chunks, error::RequestError, limits};
 
 /// The shared half of one answer.
 #[derive(Default)]
@@ -34,9 +33,7 @@ pub(super) struct Slot {
 #[derive(Default)]
 struct State {
     head: HeadState,
-    chunks: VecDeque<Bytes>,
-    /// Bytes in `chunks`.
-    queued: usize,
+    chunks: Chunks,
     /// Bytes that came, as credit counts them.
     received: usize,
     /// Bytes that may come; meaningless on original connections.
@@ -86,7 +83,6 @@ impl Slot {
                 if !matches!(state.head, HeadState::Awaited) {
                     return Err(Violation::SecondHead);
                 }
-                state.queued = state.queued.saturating_add(response.len());
                 state.head = HeadState::Here(response);
                 state.info = end;
             }
@@ -94,7 +90,7 @@ impl Slot {
                 if matches!(state.head, HeadState::Awaited) {
                     return Err(Violation::PartBeforeAnswer);
                 }
-                state.push(body.into_bytes());
+                state.chunks.push(body.into_bytes());
                 state.info = end;
             }
             Answer::Failed { failure, end, .. } => {
@@ -124,11 +120,10 @@ impl Slot {
 }
 
 impl State {
-    fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.queued = self.queued.saturating_add(chunk.len());
-            self.chunks.push_back(chunk);
-        }
+    /// Bytes that wait for the app.
+    fn queued(&self) -> usize {
+        let head = if let HeadState::Here(head) = &self.head { head.len() } else { 0 };
+        self.chunks.bytes().saturating_add(head)
     }
 
     fn check_bounds(&mut self, version: Version) -> Result<Intake, Violation> {
@@ -136,11 +131,10 @@ impl State {
             let allowed = self.granted.saturating_add(limits::ANSWER_CREDIT_SLACK);
             return if self.received > allowed { Err(Violation::CreditOverrun) } else { Ok(Intake::Queued) };
         }
-        if self.queued <= limits::ORIGINAL_LAG_BYTES {
+        if self.queued() <= limits::ORIGINAL_LAG_BYTES {
             return Ok(Intake::Queued);
         }
         self.chunks.clear();
-        self.queued = 0;
         self.end = Some(End::Broken(RequestError::AppTooSlow));
         self.wake();
         Ok(Intake::Overrun)
@@ -163,7 +157,7 @@ impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         f.debug_struct("Slot")
-            .field("queued", &state.queued)
+            .field("queued", &state.queued())
             .field("ended", &state.end.is_some())
             .finish_non_exhaustive()
     }
@@ -198,8 +192,7 @@ impl AnswerStream {
     /// The next bytes of the body; `None` at its end.
     pub(crate) fn poll_chunk(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, RequestError>> {
         let mut state = self.slot.lock();
-        if let Some(chunk) = state.chunks.pop_front() {
-            state.queued = state.queued.saturating_sub(chunk.len());
+        if let Some(chunk) = state.chunks.pop() {
             let ended = state.end.is_some();
             drop(state);
             self.taken(chunk.len(), ended);
@@ -221,6 +214,11 @@ impl AnswerStream {
         }
     }
 
+    /// Whether nothing more is to come but what waits here.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.slot.lock().end.is_some()
+    }
+
     /// What the proxy said at the end, if it came to one.
     pub(crate) fn final_info(&self) -> Option<FinalInfo> {
         self.slot.lock().info.clone()
@@ -237,17 +235,13 @@ impl AnswerStream {
     fn poll_head(&mut self, cx: &Context<'_>) -> Poll<Result<HttpResponse, RequestError>> {
         let mut state = self.slot.lock();
         if let HeadState::Here(envelope) = std::mem::replace(&mut state.head, HeadState::Taken) {
-            state.queued = state.queued.saturating_sub(envelope.len());
             // A worker can cause this, so it ends this request and not the proxy's connection.
             let Ok(response) = HttpResponse::decode(&envelope) else {
                 return Poll::Ready(Err(RequestError::BadAnswer));
             };
             let ended = state.end.is_some();
             let payload = response.payload.clone();
-            if !payload.is_empty() {
-                state.queued = state.queued.saturating_add(payload.len());
-                state.chunks.push_front(payload.clone());
-            }
+            state.chunks.push_first(payload.clone());
             drop(state);
             self.taken(envelope.len().saturating_sub(payload.len()), ended);
             return Poll::Ready(Ok(response));

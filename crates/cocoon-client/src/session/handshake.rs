@@ -39,13 +39,11 @@ pub(crate) enum SessionError {
     /// The configured secret is not the one whose hash the proxy knows. It was not sent.
     #[error("`auth_secret` is not the secret that the proxy expects of this wallet")]
     PeerKnowsOtherSecret,
-    /// The proxy refused the secret. The text is the proxy's.
-    #[error("the proxy refused authorization with code {code}: {error:?}")]
+    /// The proxy refused the secret. Its text is not kept: it may quote the secret, and errors are logged.
+    #[error("the proxy refused authorization with code {code}")]
     PeerRefused {
         /// The proxy's number.
         code: i32,
-        /// The proxy's text.
-        error: String,
     },
     /// A question got no answer.
     #[error("the proxy did not answer {question}: {source}")]
@@ -119,8 +117,8 @@ impl Greeted {
         }
         let query = ClientQuery::AuthorizeShort { secret: Sealed::from(secret.as_bytes().to_vec()) };
         let answer = ask(&mut connection, "client.authorizeWithProxyShort", &query).await?;
-        if let ClientAnswer::AuthorizationFailed { code, error } = answer {
-            return Err(SessionError::PeerRefused { code, error });
+        if let ClientAnswer::AuthorizationFailed { code, .. } = answer {
+            return Err(SessionError::PeerRefused { code });
         }
         if !matches!(answer, ClientAnswer::Authorized { .. }) {
             return Err(Violation::WrongAnswer { question: "client.authorizeWithProxyShort" }.into());

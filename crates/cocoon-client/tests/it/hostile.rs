@@ -189,3 +189,22 @@ async fn a_half_open_connection_is_noticed() {
     });
     check_error(response, 502, "proxy_lost").await;
 }
+
+/// There is always something to read, so nobody ever waits, and still the deadline holds.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_ends() {
+    let (rig, mut proxy) = Rig::ready(ClientConfig::default(), Version::V2).await;
+    let mut app = rig.app().await;
+    let (response, run) = tokio::join!(app.chat(chat_body(r#""stream":true,"timeout":3"#)), async {
+        let run = proxy.next_run().await;
+        proxy.head(run.request_id, "text/event-stream", b"", None);
+        run
+    });
+    for _ in 0..100 {
+        proxy.part(run.request_id, vec![b'x'; 32 << 10], None);
+    }
+    sleep(Duration::from_secs(5)).await;
+    let received = body(response).await;
+    assert!(received.len() < 1 << 20, "{}", received.len());
+    assert!(String::from_utf8_lossy(&received).contains(r#""code":"timeout""#));
+}

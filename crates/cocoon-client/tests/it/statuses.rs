@@ -243,6 +243,31 @@ async fn too_many_requests_get_429() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_slow_bodies() {
+    let limits = LimitsConfig { body_bytes: 1000, bodies_bytes: 1000, ..LimitsConfig::default() };
+    let (rig, mut proxy) = Rig::ready(ClientConfig { limits, ..ClientConfig::default() }, Version::Extended).await;
+    let mut slow = rig.socket().await;
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let cut = format!("{head}content-length: 1000\r\n\r\n{}", " ".repeat(990));
+    slow.write_all(cut.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut app = rig.app().await;
+    check_error(app.chat(chat_body("")).await, 429, "overloaded").await;
+    drop(slow);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A body that was sent on takes no room, however long its answer takes.
+    let long = |app: usize| chat_body(&format!(r#""user":"{app}{}""#, " ".repeat(600)));
+    let (mut first, mut second) = (rig.app().await, rig.app().await);
+    let answering = async {
+        for run in [proxy.next_run().await, proxy.next_run().await] {
+            proxy.head(run.request_id, "application/json", b"{}", end());
+        }
+    };
+    let (one, two, ()) = tokio::join!(first.chat(long(1)), second.chat(long(2)), answering);
+    assert_eq!((one.status().as_u16(), two.status().as_u16()), (200, 200));
+}
+
+#[tokio::test(start_paused = true)]
 async fn models_health_and_metrics() {
     let (rig, mut proxy) = Rig::ready(ClientConfig::default(), Version::Extended).await;
     let mut app = rig.app().await;

@@ -1,9 +1,9 @@
 //! Templates and tokens, on the tiny model's byte vocabulary.
 
-use cocoon_llm::{LlmOptions, ParseSpecial, TemplateError};
+use cocoon_llm::{LlmOptions, ParseSpecial, TemplateError, TokenizeError};
 use serde_json::{Value, json};
 
-use crate::fixture::{File, IM_END, IM_START, load, text, tiny};
+use crate::fixture::{CONTEXT, File, IM_END, IM_START, load, text, tiny, uint};
 
 fn template(source: &str, messages: &Value, tools: Option<&Value>) -> Result<String, TemplateError> {
     let mut file = File::tiny();
@@ -52,12 +52,29 @@ fn message_text_cannot_forge_a_turn() {
 /// An endless conversation of empty messages: work that grows with the square of its length would take minutes.
 #[test]
 fn prompt_of_nothing_but_control_tokens_is_read_in_one_pass() {
-    let llm = tiny(&LlmOptions::default());
-    let turns = 100_000;
+    let mut file = File::tiny();
+    file.set("llama.context_length", uint(1 << 17));
+    let llm = load(&file, &LlmOptions { sequences_max: 1, ..LlmOptions::default() }).expect("valid");
+    let turns = 60_000;
     let started = std::time::Instant::now();
     let ids = llm.tokenize(&"<|im_start|><|im_end|>".repeat(turns), ParseSpecial::Yes).expect("short");
     assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(ids, [IM_START, IM_END].repeat(turns));
+}
+
+/// It is refused by its length, before seconds are spent on its tokens.
+#[test]
+fn prompt_far_above_the_context_is_not_tokenised() {
+    let llm = tiny(&LlmOptions::default());
+    let longest = "<|im_start|>".len() * CONTEXT as usize;
+    let too_long = |bytes| matches!(bytes, Err(TokenizeError::TooLong { bytes_max, .. }) if bytes_max == longest);
+    assert!(too_long(llm.tokenize(&"x".repeat(longest + 1), ParseSpecial::No)));
+    let prompt = llm.render_chat(&json!([{"role": "user", "content": "x".repeat(longest)}]), None, true);
+    assert!(too_long(llm.tokenize_prompt(&prompt.expect("valid"))));
+    assert_eq!(
+        llm.tokenize(&"<|im_start|>".repeat(CONTEXT as usize), ParseSpecial::Yes).map(|ids| ids.len()).ok(),
+        Some(256)
+    );
 }
 
 /// The one that starts first wins, then the longest; what is left between them is plain text.
