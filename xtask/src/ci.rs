@@ -34,7 +34,7 @@ fn all(steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("single-role builds", single_roles)?;
     steps.step("docs", || {
-        let arguments = ["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"];
+        let arguments = ["doc", "--locked", "--workspace", "--no-deps"];
         shell::run(cargo(&arguments).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     test::steps(&test::Args::default(), steps)?;
