@@ -27,3 +27,59 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| anyhow!("{}", error.to_string().trim_end()))
 }
+
+/// For the tests of the roles: that a sample leaves nothing out.
+#[cfg(test)]
+pub(crate) mod samples {
+    use std::collections::BTreeSet;
+
+    use serde::de::value::Error;
+    use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+    use serde::forward_to_deserialize_any;
+
+    /// Asserts that the table at `path` of a sample has exactly the keys of `T`; the optional ones in a comment.
+    #[track_caller]
+    pub(crate) fn shows_every_key<T: DeserializeOwned>(sample: &str, path: &[&str], optional: &[&str]) {
+        let whole: toml::Table = toml::from_str(sample).unwrap();
+        let table = path.iter().fold(&whole, |table, name| table[*name].as_table().unwrap());
+        let commented = optional.iter().inspect(|key| {
+            assert!(sample.contains(&format!("\n# {key} = ")), "`{key}` is not shown as a comment");
+        });
+        let shown: BTreeSet<&str> = table.keys().map(String::as_str).chain(commented.copied()).collect();
+        assert_eq!(shown, keys_of::<T>(), "under [{}]", path.join("."));
+    }
+
+    /// The keys that a configuration's type asks for.
+    pub(crate) fn keys_of<T: DeserializeOwned>() -> BTreeSet<&'static str> {
+        let mut keys = BTreeSet::new();
+        // It always fails: only the question was wanted.
+        drop(T::deserialize(Question(&mut keys)));
+        keys
+    }
+
+    /// Notes which keys are asked for, and answers nothing.
+    struct Question<'a>(&'a mut BTreeSet<&'static str>);
+
+    impl<'de> Deserializer<'de> for Question<'_> {
+        type Error = Error;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            keys: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Error> {
+            self.0.extend(keys);
+            Err(Error::custom("asked"))
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            Err(Error::custom("not a table"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+}

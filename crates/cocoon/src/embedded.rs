@@ -9,6 +9,7 @@ use cocoon_worker::Engine;
 use cocoon_worker::engine::embedded::Embedded;
 use serde::Deserialize;
 
+use crate::model::catalogue;
 use crate::wiring;
 
 /// What to load and how much of the machine it may take.
@@ -17,7 +18,8 @@ use crate::wiring;
 pub(crate) struct EmbeddedConfig {
     /// A GGUF file of the llama architecture.
     pub(crate) model_file: PathBuf,
-    /// The model's name in the API; left out, the file's own name without its extension.
+    /// The model's name in the API; left out, that of the known model which the file is, or else the file's own name
+    /// without its extension.
     pub(crate) model_name: Option<String>,
     /// Threads that compute.
     pub(crate) threads: usize,
@@ -38,7 +40,11 @@ impl Default for EmbeddedConfig {
 pub(crate) fn load(config: &EmbeddedConfig) -> Result<Arc<dyn Engine>> {
     let file = &config.model_file;
     let stem = file.file_stem().context("`model_file` is empty: give the path of a .gguf file")?;
-    let name = config.model_name.clone().unwrap_or_else(|| stem.to_string_lossy().into_owned());
+    let name = match (&config.model_name, catalogue::recognise(file)?) {
+        (Some(name), _) => name.clone(),
+        (None, Some(model)) => model.name.to_owned(),
+        (None, None) => stem.to_string_lossy().into_owned(),
+    };
     let options = LlmOptions {
         sequences_max: config.sequences_max,
         context_tokens_max: config.context_tokens_max,

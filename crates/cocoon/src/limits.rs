@@ -1,10 +1,21 @@
 //! Bounds of the command line's own work. The roles keep theirs in their own crates.
 
-#[cfg(feature = "dev")]
+#[cfg(any(feature = "dev", feature = "worker"))]
 use std::time::Duration;
 
 /// Longest configuration file read: a page of settings, not a data file.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Most threads of a role: more than the largest machines have is a typing mistake.
+pub(crate) const THREADS_MAX: usize = 1024;
+
+/// What is not reached after this long is waited for, and the operator is told so.
+#[cfg(any(feature = "dev", feature = "worker"))]
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often `worker` looks whether what it told the operator is still so.
+#[cfg(feature = "worker")]
+pub(crate) const WATCH_POLL: Duration = Duration::from_millis(200);
 
 /// How long a source of models may take to be found and reached; the next source is tried after it.
 #[cfg(feature = "dev")]
@@ -23,7 +34,7 @@ pub(crate) const DOWNLOAD_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) const FRUITLESS_ATTEMPTS_MAX: u32 = 2;
 
 /// Copy and hash buffer: large enough that system calls do not matter, small enough for any cache.
-#[cfg(feature = "dev")]
+#[cfg(any(feature = "dev", feature = "engine-embedded"))]
 pub(crate) const COPY_BUFFER_BYTES: usize = 1 << 18;
 
 /// `chat` waits this long for the first byte: a full queue and a long prompt on a laptop fit in it.
@@ -37,6 +48,10 @@ pub(crate) const CHAT_ANSWER_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Longest server-sent event line `chat` accepts; answers come in pieces of a few tokens.
 #[cfg(feature = "dev")]
 pub(crate) const CHAT_LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// Longest answer of `/readyz` that `chat` reads: three short fields.
+#[cfg(feature = "dev")]
+pub(crate) const CHAT_READY_BYTES_MAX: u64 = 4 << 10;
 
 /// Longest prompt `chat` reads from standard input.
 #[cfg(feature = "dev")]

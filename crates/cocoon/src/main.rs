@@ -23,7 +23,7 @@ mod embedded;
 mod environment;
 mod limits;
 mod logging;
-#[cfg(feature = "dev")]
+#[cfg(any(feature = "dev", feature = "engine-embedded"))]
 mod model;
 mod runtime;
 mod terminal;

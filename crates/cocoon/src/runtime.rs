@@ -1,16 +1,17 @@
 //! Threads and the signal to stop.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::terminal;
+use crate::{limits, terminal};
 
 /// A runtime with this many threads. One means that everything runs on the calling thread: fewer wake-ups, and for a
 /// role that mostly moves bytes, less processor time per request.
 pub(crate) fn build(threads: usize) -> Result<Runtime> {
+    check(threads)?;
     let mut builder = match threads {
-        0 | 1 => Builder::new_current_thread(),
+        1 => Builder::new_current_thread(),
         more => {
             let mut builder = Builder::new_multi_thread();
             builder.worker_threads(more);
@@ -18,6 +19,14 @@ pub(crate) fn build(threads: usize) -> Result<Runtime> {
         }
     };
     builder.enable_all().build().context("cannot start the async runtime")
+}
+
+/// Refuses a number of threads that is none, or a typing mistake.
+pub(crate) fn check(threads: usize) -> Result<()> {
+    if !(1..=limits::THREADS_MAX).contains(&threads) {
+        bail!("`threads` is {threads}: it must lie between 1 and {}", limits::THREADS_MAX);
+    }
+    Ok(())
 }
 
 /// Completes at the first Ctrl-C or SIGTERM and cancels the token; a second one ends the process at once.

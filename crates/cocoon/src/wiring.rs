@@ -5,13 +5,19 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+#[cfg(any(feature = "client", feature = "proxy", feature = "worker"))]
+use anyhow::Result;
+#[cfg(any(feature = "client", feature = "worker"))]
+use anyhow::bail;
 #[cfg(any(feature = "client", feature = "proxy"))]
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, anyhow};
 #[cfg(feature = "proxy")]
 use cocoon_net::{Acceptor, BindError, ListenConfig, Listener};
 #[cfg(any(feature = "client", feature = "worker"))]
 use cocoon_net::{DialConfig, Dialer, TcpDialer};
 use cocoon_units::Clock;
+#[cfg(feature = "worker")]
+use cocoon_worker::{Engine, WorkerConfig, engine::Health};
 
 use crate::clock::SystemClock;
 
@@ -33,6 +39,39 @@ pub(crate) fn clock() -> Arc<dyn Clock> {
 pub(crate) fn dialers(proxies: &[SocketAddr]) -> Vec<Arc<dyn Dialer>> {
     let dialer = |addr: &SocketAddr| Arc::new(TcpDialer::new(DialConfig::loopback(*addr))) as Arc<dyn Dialer>;
     proxies.iter().map(dialer).collect()
+}
+
+/// Refuses proxies that are not on this machine, and an empty list.
+#[cfg(any(feature = "client", feature = "worker"))]
+pub(crate) fn check_proxies(proxies: &[SocketAddr]) -> Result<()> {
+    if proxies.is_empty() {
+        bail!("`proxies` is empty: name at least one proxy");
+    }
+    // What is dialled without attestation could be anyone.
+    if let Some(proxy) = proxies.iter().find(|proxy| !proxy.ip().is_loopback()) {
+        bail!("`proxies` names {proxy}: until sessions are attested, only loopback addresses are accepted");
+    }
+    Ok(())
+}
+
+/// Offers no more requests at once than an engine runs that this many workers share.
+#[cfg(feature = "worker")]
+pub(crate) fn fit_slots(config: &mut WorkerConfig, engine: &dyn Engine, workers: u16) {
+    if let Some(slots) = engine.load().slots {
+        // A worker must offer something; what is too much waits in the engine's own queue.
+        let share = (slots / u32::from(workers.max(1))).max(1);
+        config.max_active_requests = config.max_active_requests.min(share);
+    }
+}
+
+/// Why an engine takes no requests; none when it does.
+#[cfg(feature = "worker")]
+pub(crate) async fn engine_trouble(engine: &dyn Engine) -> Option<String> {
+    match engine.health().await {
+        Health::Ready => None,
+        Health::Loading => Some("it is loading its model".to_owned()),
+        Health::Failed(why) => Some(why),
+    }
 }
 
 /// Binds a socket for HTTP. `setting` is what the user can change: it is named when the port is taken.

@@ -3,7 +3,10 @@
 //! It is an ordinary app of the OpenAI endpoint: it knows nothing of the network behind it.
 //! 1. Without `--model`, the first model that the endpoint lists is used.
 //! 2. The answer streams to standard output as it comes; usage follows on standard error.
-//! 3. Without a prompt, a terminal gets a conversation and a pipe is read to its end.
+//! 3. Without a prompt, a terminal gets a conversation. What is piped in goes below the prompt, or is the prompt.
+//! 4. If no model is on offer, `endpoint` finds out who is missing.
+
+mod endpoint;
 
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _};
 use std::time::{Duration, Instant};
@@ -21,10 +24,10 @@ use crate::{limits, terminal};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cocoon chat \"What is the capital of France?\"
-  echo \"Summarise this\" | cocoon chat
+  cocoon chat \"Summarise this:\" - < letter.txt
   cocoon chat --system \"Answer in one word.\" \"Capital of Italy?\"")]
 pub(crate) struct Args {
-    /// What to say; several words need no quotes
+    /// What to say; several words need no quotes, and a last `-` adds what is piped in
     prompt: Vec<String>,
 
     /// Address of the OpenAI endpoint
@@ -63,22 +66,31 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// The prompt of the command line or of a pipe; none when a person sits at the terminal.
+///
+/// With words, standard input is read only when the last one is `-`: a script that leaves a pipe open there would
+/// otherwise make this wait for ever.
 fn first_prompt(words: &[String]) -> Result<Option<String>> {
-    if !words.is_empty() {
-        return Ok(Some(words.join(" ")));
+    match words {
+        [] if io::stdin().is_terminal() => Ok(None),
+        [] => {
+            let piped = read_stdin()?;
+            if piped.trim().is_empty() {
+                bail!("nothing to say: give a prompt, e.g. cocoon chat \"Hello\"");
+            }
+            Ok(Some(piped))
+        }
+        [words @ .., last] if last == "-" => Ok(Some(format!("{}\n\n{}", words.join(" "), read_stdin()?))),
+        words => Ok(Some(words.join(" "))),
     }
-    if io::stdin().is_terminal() {
-        return Ok(None);
-    }
-    let mut text = String::new();
-    let read = io::stdin().take(limits::CHAT_STDIN_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.trim().is_empty() {
-        bail!("nothing to say: give a prompt, e.g. cocoon chat \"Hello\"");
-    }
+}
+
+fn read_stdin() -> Result<String> {
+    let mut piped = String::new();
+    let read = io::stdin().take(limits::CHAT_STDIN_BYTES_MAX + 1).read_to_string(&mut piped)?;
     if u64::try_from(read)? > limits::CHAT_STDIN_BYTES_MAX {
         bail!("the prompt is longer than {}", terminal::bytes(limits::CHAT_STDIN_BYTES_MAX));
     }
-    Ok(Some(text))
+    Ok(piped)
 }
 
 fn converse(chat: &mut Chat) -> Result<()> {
@@ -104,7 +116,7 @@ struct Chat {
 
 impl Chat {
     fn start(mut args: Args) -> Result<Self> {
-        args.url.truncate(args.url.trim_end_matches('/').len());
+        args.url = endpoint::base_url(&args.url)?;
         let agent = agent();
         let mut chat = Self { agent, model: String::new(), messages: Vec::new(), args };
         chat.model = match chat.args.model.take() {
@@ -118,13 +130,32 @@ impl Chat {
     }
 
     fn first_model(&self) -> Result<String> {
-        let mut response = self.send(None, "/models")?;
+        if let Some(model) = self.listed()? {
+            return Ok(model);
+        }
+        // The client asks its proxy again before it answers this, so a worker that has just come is found.
+        let missing = self.missing();
+        self.listed()?.ok_or(missing)
+    }
+
+    fn listed(&self) -> Result<Option<String>> {
+        let mut response = self.send(None, &format!("{}/models", self.args.url))?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response));
+        }
         let list: Value = serde_json::from_str(&response.body_mut().read_to_string()?)
             .context("the endpoint's list of models is not JSON: is this an OpenAI endpoint?")?;
-        let id = list.pointer("/data/0/id").and_then(Value::as_str);
-        id.map(str::to_owned).ok_or_else(|| {
-            anyhow!("no model is on offer at {}: no worker is connected yet, or its engine is loading", self.args.url)
-        })
+        Ok(list.pointer("/data/0/id").and_then(Value::as_str).map(str::to_owned))
+    }
+
+    /// Who is missing when no model is on offer.
+    fn missing(&self) -> anyhow::Error {
+        let text = self.send(None, &endpoint::ready_url(&self.args.url)).and_then(|response| {
+            let mut text = String::new();
+            response.into_body().into_reader().take(limits::CHAT_READY_BYTES_MAX).read_to_string(&mut text)?;
+            Ok(text)
+        });
+        anyhow!("the client at {} {}", self.args.url, endpoint::who_is_missing(&text.unwrap_or_default()))
     }
 
     /// Says something and streams what comes back.
@@ -141,7 +172,10 @@ impl Chat {
             body["max_tokens"] = json!(limit);
         }
         let started = Instant::now();
-        let response = self.send(Some(&body), "/chat/completions")?;
+        let response = self.send(Some(&body), &format!("{}/chat/completions", self.args.url))?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response));
+        }
         let mut answer = Answer::default();
         let outcome = answer.read(BufReader::new(response.into_body().into_reader()));
         drop(terminal::stream("\n"));
@@ -151,12 +185,11 @@ impl Chat {
         Ok(())
     }
 
-    fn send(&self, body: Option<&Value>, path: &str) -> Result<Response<ureq::Body>> {
-        let url = format!("{}{path}", self.args.url);
+    fn send(&self, body: Option<&Value>, url: &str) -> Result<Response<ureq::Body>> {
         let key = self.args.api_key.as_ref().map(|key| format!("Bearer {key}"));
         let outcome = match body {
             None => {
-                let request = self.agent.get(&url);
+                let request = self.agent.get(url);
                 let request = match &key {
                     Some(key) => request.header("authorization", key),
                     None => request,
@@ -164,7 +197,7 @@ impl Chat {
                 request.call()
             }
             Some(body) => {
-                let request = self.agent.post(&url).content_type("application/json");
+                let request = self.agent.post(url).content_type("application/json");
                 let request = match &key {
                     Some(key) => request.header("authorization", key),
                     None => request,
@@ -172,15 +205,28 @@ impl Chat {
                 request.send(body.to_string())
             }
         };
-        let response = outcome.map_err(|error| self.explain(error))?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response)) }
+        outcome.map_err(|error| self.explain(error))
+    }
+
+    /// An error answer in OpenAI's shape, as one line, and what to look at.
+    fn refusal(&self, mut response: Response<ureq::Body>) -> anyhow::Error {
+        let status = response.status();
+        let text = response.body_mut().read_to_string().unwrap_or_default();
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("no reason given");
+        if body["error"]["code"] == "no_proxy" {
+            return anyhow!("{message}").context(format!("the client at {} {}", self.args.url, endpoint::NO_PROXY));
+        }
+        let retry = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let hint = retry.map_or_else(String::new, |seconds| format!(" (try again in {seconds} s)"));
+        anyhow!("refused with HTTP {}: {message}{hint}", status.as_u16())
     }
 
     fn explain(&self, error: ureq::Error) -> anyhow::Error {
         let is_refused = matches!(&error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
         let absent = is_refused || matches!(&error, ureq::Error::ConnectionFailed);
         if absent {
-            return anyhow!("nothing listens at {}: start it with: cocoon up", self.args.url);
+            return endpoint::nobody_listens(&self.args.url);
         }
         anyhow!(error).context(format!("no answer from {}", self.args.url))
     }
@@ -196,17 +242,6 @@ fn agent() -> Agent {
         .proxy(None)
         .build()
         .into()
-}
-
-/// An error answer in OpenAI's shape, as one line.
-fn refusal(mut response: Response<ureq::Body>) -> anyhow::Error {
-    let status = response.status();
-    let text = response.body_mut().read_to_string().unwrap_or_default();
-    let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-    let message = body.pointer("/error/message").and_then(Value::as_str).unwrap_or("no reason given");
-    let retry = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-    let hint = retry.map_or_else(String::new, |seconds| format!(" (try again in {seconds} s)"));
-    anyhow!("refused with HTTP {}: {message}{hint}", status.as_u16())
 }
 
 /// What has come of one answer.

@@ -3,12 +3,14 @@
 //! 1. The port is taken first: a clash is told before anything is fetched.
 //! 2. The engine: one that is already running (`--engine`), or a small model in this process.
 //! 3. Proxy, workers and client start as tasks and talk over real loopback TCP, with the network's own protocol.
-//! 4. Once the client sees the workers, a table says what runs, and what is not protected yet.
+//! 4. Once the client sees the workers, a table says what runs, and what is not protected yet; an engine that lets it
+//!    wait is named.
 //! 5. Ctrl-C drains: the client takes nothing new and finishes what runs, then the workers, then the proxy.
 
 mod engine;
 mod network;
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -16,12 +18,16 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cocoon_worker::EngineState;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::model::SourceArgs;
 use crate::{limits, runtime, terminal, wiring};
 use engine::Chosen;
 use network::{Network, View};
+
+/// Where the OpenAI endpoint is if nothing else is asked for; `chat` looks for it there.
+pub(super) const PORT: u16 = 10_000;
 
 /// Run the whole network on this machine: client, proxy, worker and a small model
 ///
@@ -34,7 +40,7 @@ use network::{Network, View};
   cocoon up --model-file my-model.gguf        with a llama-architecture model of your own")]
 pub(crate) struct Args {
     /// Port of the OpenAI endpoint on 127.0.0.1; 0 takes a free one
-    #[arg(long, env = "COCOON_PORT", default_value_t = 10_000)]
+    #[arg(long, env = "COCOON_PORT", default_value_t = PORT)]
     port: u16,
 
     /// How many workers to start; with the embedded engine they share one model
@@ -91,38 +97,44 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<()> {
     tokio::select! {
-        () = view.wait_ready() => {}
-        () = stop.cancelled() => return tasks.drain().await,
-        failure = tasks.failure() => return Err(failure),
-    }
-    terminal::line(&announcement(view, engine, started));
-    tokio::select! {
+        never = tell(view, engine, started) => match never {},
         () = stop.cancelled() => tasks.drain().await,
         failure = tasks.failure() => Err(failure),
     }
 }
 
+/// Says what there is to say while the network runs.
+async fn tell(view: &View, engine: &Chosen, started: Instant) -> Infallible {
+    if timeout(limits::PATIENCE, view.ready()).await.is_err() {
+        if let Some(why) = wiring::engine_trouble(engine.engine.as_ref()).await {
+            terminal::note(&format!("waiting for the engine at {}: {why}", engine.shown()));
+        }
+        let _ = timeout(limits::UP_READY_TIMEOUT, view.ready()).await;
+    }
+    let is_ready = view.is_ready();
+    terminal::line(&announcement(view, engine, started));
+    if !is_ready {
+        view.ready().await;
+        terminal::line(&format!("ready\n{}", invitation(view)));
+    }
+    std::future::pending().await
+}
+
 /// What runs, how to try it, what is not there yet.
 fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
-    let url = format!("http://{}/v1", network.api);
-    let model = network.model().unwrap_or_else(|| "none yet".to_owned());
     let mut text = format!(
         "cocoon {} is up after {:.1} s\n\n{}\n\n",
         env!("CARGO_PKG_VERSION"),
         started.elapsed().as_secs_f64(),
-        terminal::table(&rows(network, engine, &url)),
+        terminal::table(&rows(network, engine)),
     );
-    let port = if network.api.port() == 10_000 { String::new() } else { format!(" --url {url}") };
-    let _ = write!(
-        text,
-        "try it\n  \
-         cocoon chat{port} \"What is the capital of France?\"\n  \
-         curl {url}/chat/completions -H 'content-type: application/json' -d '{{\"model\": \"{model}\", \
-         \"temperature\": 0, \"messages\": [{{\"role\": \"system\", \"content\": \"You are a helpful assistant.\"}}, \
-         {{\"role\": \"user\", \"content\": \"What is the capital of France?\"}}]}}'\n\n\
-         not protected yet\n  \
+    if network.is_ready() {
+        let _ = writeln!(text, "{}", invitation(network));
+    }
+    text.push_str(
+        "not protected yet\n  \
          attestation: none yet: loopback only\n  \
-         money: not yet: tokens are counted and limited, nothing is paid"
+         money: not yet: tokens are counted and limited, nothing is paid",
     );
     if let Some(remark) = engine.remark() {
         let _ = write!(text, "\n  model: {remark}");
@@ -130,12 +142,26 @@ fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
     text
 }
 
-fn rows(network: &View, engine: &Chosen, url: &str) -> Vec<Vec<String>> {
+/// How to try it; only true once there is a model.
+fn invitation(network: &View) -> String {
+    let url = network.url();
+    let model = network.model().unwrap_or_default();
+    let address = if network.api.port() == PORT { String::new() } else { format!(" --url {url}") };
+    format!(
+        "try it\n  \
+         cocoon chat{address} \"What is the capital of France?\"\n  \
+         curl {url}/chat/completions -H 'content-type: application/json' -d '{{\"model\": \"{model}\", \
+         \"temperature\": 0, \"messages\": [{{\"role\": \"system\", \"content\": \"You are a helpful assistant.\"}}, \
+         {{\"role\": \"user\", \"content\": \"What is the capital of France?\"}}]}}'\n"
+    )
+}
+
+fn rows(network: &View, engine: &Chosen) -> Vec<Vec<String>> {
     let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
     let ready = if network.is_ready() { "ready" } else { "waits for a worker" };
     let mut rows = vec![
         row(["role", "address", "model", "state"]),
-        row(["client", url, "-", ready]),
+        row(["client", &network.url(), "-", ready]),
         row(["proxy", &network.proxy.to_string(), "-", "ready"]),
     ];
     for worker in &network.workers {

@@ -5,14 +5,13 @@
 //! A file is hashed again before it is used: a tenth of a second buys not running damaged weights.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
 
 use super::catalogue::Model;
-use crate::{limits, terminal};
+use super::digest::sha256;
+use crate::terminal;
 
 /// The models of one data folder.
 #[derive(Debug, Clone)]
@@ -119,23 +118,6 @@ pub(crate) fn check(path: &Path, model: &Model) -> Result<()> {
         bail!("{} has sha256 {digest}, not the pinned {}", path.display(), model.sha256);
     }
     Ok(())
-}
-
-/// SHA-256 of a file as lower-case hexadecimal.
-pub(crate) fn sha256(path: &Path) -> Result<String> {
-    let context = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(context)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; limits::COPY_BUFFER_BYTES];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => hash.write_all(buffer.get(..read).unwrap_or_default())?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).with_context(context),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

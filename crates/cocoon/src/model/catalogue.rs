@@ -5,13 +5,14 @@ use std::{fs, path::Path};
 
 #[cfg(feature = "engine-embedded")]
 use anyhow::Context as _;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 #[cfg(feature = "engine-embedded")]
-use super::cache;
+use super::digest;
 
 /// A model file that is known in advance.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "dev"), expect(dead_code, reason = "a build that fetches nothing only recognises files"))]
 pub(crate) struct Model {
     /// The name used on the command line and in the API.
     pub(crate) name: &'static str,
@@ -33,6 +34,7 @@ pub(crate) struct Model {
 
 /// A file of a hub repository at one revision.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "dev"), expect(dead_code, reason = "a build that fetches nothing only recognises files"))]
 pub(crate) struct HubFile {
     /// `owner/repository`.
     pub(crate) repository: &'static str,
@@ -44,6 +46,7 @@ pub(crate) struct HubFile {
 
 /// A file inside a Python wheel.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "dev"), expect(dead_code, reason = "a build that fetches nothing only recognises files"))]
 pub(crate) struct WheelFile {
     /// Requirement with an exact version.
     pub(crate) requirement: &'static str,
@@ -78,6 +81,7 @@ pub(crate) const DEFAULT: &Model = &Model {
 pub(crate) const ALL: &[&Model] = &[DEFAULT];
 
 /// Looks a model up by its name, with or without the publisher; letter case does not matter.
+#[cfg(feature = "dev")]
 pub(crate) fn find(name: &str) -> Result<&'static Model> {
     let is_named = |model: &&Model| {
         let short = model.name.rsplit('/').next().unwrap_or(model.name);
@@ -85,7 +89,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Model> {
     };
     ALL.iter().copied().find(is_named).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|model| model.name).collect();
-        anyhow!("no model is called {name:?}: known are {}; or give the path of a .gguf file", known.join(", "))
+        anyhow::anyhow!("no model is called {name:?}: known are {}; or give the path of a .gguf file", known.join(", "))
     })
 }
 
@@ -94,10 +98,10 @@ pub(crate) fn find(name: &str) -> Result<&'static Model> {
 pub(crate) fn recognise(file: &Path) -> Result<Option<&'static Model>> {
     let length = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
     let Some(model) = ALL.iter().copied().find(|model| model.bytes == length) else { return Ok(None) };
-    Ok((cache::sha256(file)? == model.sha256).then_some(model))
+    Ok((digest::sha256(file)? == model.sha256).then_some(model))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "dev"))]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The built binary, and an engine that says what a test wants.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -40,19 +40,31 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it and waits until it has printed a line that holds `until`.
     pub(crate) fn start(arguments: &[&str], until: &str) -> Self {
-        let mut child = cocoon(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut child = spawn(arguments);
         let mut told = String::new();
-        while !told.lines().last().is_some_and(|line| line.contains(until)) {
-            if out.read_line(&mut told).unwrap() == 0 {
-                let mut error = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-                panic!("ended without saying {until:?}:\n{told}\n{error}");
-            }
+        if !read_until(child.stdout.take().unwrap(), until, &mut told) {
+            let mut error = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+            panic!("ended without saying {until:?}:\n{told}\n{error}");
         }
-        // What is printed later is nobody's business, but must not fill the pipe.
-        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         Self { child, told }
+    }
+
+    /// The same, for a line on standard error.
+    pub(crate) fn start_noting(arguments: &[&str], until: &str) -> Self {
+        let mut child = spawn(arguments);
+        let mut told = String::new();
+        let is_said = read_until(child.stderr.take().unwrap(), until, &mut told);
+        assert!(is_said, "ended without noting {until:?}:\n{told}");
+        Self { child, told }
+    }
+
+    /// Ends it at once and gives what it printed to standard output since it was started noting.
+    pub(crate) fn kill_and_read(mut self) -> String {
+        self.child.kill().unwrap();
+        let mut out = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        out
     }
 
     /// The first word of its output that begins with `http://`.
@@ -66,6 +78,23 @@ impl Running {
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         self.child.wait().unwrap()
     }
+}
+
+fn spawn(arguments: &[&str]) -> Child {
+    cocoon(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Reads lines until one holds `until`; false if none did.
+fn read_until(pipe: impl Read + Send + 'static, until: &str, told: &mut String) -> bool {
+    let mut pipe = BufReader::new(pipe);
+    while !told.lines().last().is_some_and(|line| line.contains(until)) {
+        if pipe.read_line(told).unwrap() == 0 {
+            return false;
+        }
+    }
+    // What is printed later is nobody's business, but must not fill the pipe.
+    std::thread::spawn(move || std::io::copy(&mut pipe, &mut std::io::sink()));
+    true
 }
 
 impl Drop for Running {

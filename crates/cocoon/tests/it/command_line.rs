@@ -23,6 +23,16 @@ fn a_new_key_is_shown_once_with_its_hash() {
 }
 
 #[test]
+fn a_new_secret_is_shown_once_with_its_hash() {
+    let (secret, advice, is_ok) = told(&run(&["key", "secret"]));
+    assert!(is_ok);
+    let secret = secret.trim_end();
+    let hash: String = Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(secret.len(), 64, "256 bits in hexadecimal");
+    assert!(advice.contains(&format!("client_secret_hash = \"{hash}\"")) && !advice.contains(secret), "{advice}");
+}
+
+#[test]
 fn a_file_that_is_not_the_pinned_model_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let fake = folder.path().join("fake.gguf");

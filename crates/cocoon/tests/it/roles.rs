@@ -16,7 +16,19 @@ fn free_addr() -> SocketAddr {
 fn start(role: &str, folder: &Path, config: &str) -> Running {
     let file = folder.join(format!("{role}.toml"));
     fs::write(&file, config).unwrap();
-    Running::start(&[role, "--config", file.to_str().unwrap()], &format!("{role}: "))
+    let until = if role == "worker" { "connected to the proxy" } else { role };
+    Running::start(&[role, "--config", file.to_str().unwrap()], until)
+}
+
+/// The configuration that a role prints, with each of some texts replaced where it stands once.
+fn printed(role: &str, changes: &[(&str, &str)]) -> String {
+    let (mut sample, error, is_ok) = told(&run(&[role, "--print-default-config"]));
+    assert!(is_ok, "{error}");
+    for (old, new) in changes {
+        assert_eq!(sample.matches(old).count(), 1, "{old} in:\n{sample}");
+        sample = sample.replace(old, new);
+    }
+    sample
 }
 
 /// Waits until the client lists a model.
@@ -59,6 +71,88 @@ fn three_processes_make_a_network() {
     assert_eq!(out, " t0 t1 t2\n");
     for role in [client, worker, proxy] {
         assert!(role.stop().success());
+    }
+}
+
+#[test]
+fn the_printed_configurations_make_a_network_with_one_secret() {
+    let engine = Engine::start();
+    engine.script.set_default(Behaviour::tokens(2));
+    let folder = tempfile::tempdir().unwrap();
+    let (clients, workers) = (free_addr().to_string(), free_addr().to_string());
+    let (secret, advice, _) = told(&run(&["key", "secret"]));
+    let hash_line = advice.lines().find(|line| line.contains("client_secret_hash")).unwrap().trim();
+    let secret_line = format!("auth_secret = \"{}\"", secret.trim_end());
+
+    let proxy = printed(
+        "proxy",
+        &[
+            ("127.0.0.1:10001", &clients),
+            ("127.0.0.1:10002", &workers),
+            ("# client_secret_hash = \"64 hexadecimal digits\"", hash_line),
+        ],
+    );
+    let worker = printed("worker", &[("127.0.0.1:10002", &workers), ("http://127.0.0.1:8000", &engine.url())]);
+    let client = printed(
+        "client",
+        &[("127.0.0.1:10000", "127.0.0.1:0"), ("127.0.0.1:10001", &clients), ("auth_secret = \"\"", &secret_line)],
+    );
+    let _proxy = start("proxy", folder.path(), &proxy);
+    let worker = start("worker", folder.path(), &worker);
+    assert!(worker.told.contains("the engine is ready: scripted"), "{}", worker.told);
+    let client = start("client", folder.path(), &client);
+    wait_for_model(&client.url());
+    let (out, error, is_ok) = told(&run(&["chat", "--url", &client.url(), "two"]));
+    assert!(is_ok && out == " t0 t1\n", "{out}\n{error}");
+}
+
+#[test]
+fn who_is_missing_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clients, workers) = (free_addr().to_string(), free_addr().to_string());
+    let hash: String = Sha256::digest(b"between us").iter().map(|byte| format!("{byte:02x}")).collect();
+    let client = printed(
+        "client",
+        &[
+            ("127.0.0.1:10000", "127.0.0.1:0"),
+            ("127.0.0.1:10001", &clients),
+            ("auth_secret = \"\"", "auth_secret = \"between us\""),
+        ],
+    );
+    let client = start("client", folder.path(), &client);
+    let chat = || told(&run(&["chat", "--url", &client.url(), "hello"]));
+    let (_, error, is_ok) = chat();
+    assert!(!is_ok && error.contains("has no proxy"), "{error}");
+
+    let proxy = format!(
+        "[listen]\nclients = \"{clients}\"\nworkers = \"{workers}\"\n[proxy]\nclient_secret_hash = \"{hash}\"\n"
+    );
+    let _proxy = start("proxy", folder.path(), &proxy);
+    // The client needs a moment to find it.
+    let mut error = String::new();
+    for _ in 0..200 {
+        error = chat().1;
+        if !error.contains("has no proxy") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(error.contains("has no worker"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.toml");
+    let config = "proxies = [\"127.0.0.1:1\"]\n[client]\nlisten = \"127.0.0.1:0\"\ntimeout_ms = 0\n";
+    for (config, word) in [
+        (config, "timeout_ms"),
+        ("threads = 0\n", "`threads`"),
+        ("proxies = [\"192.0.2.1:10001\"]\n", "192.0.2.1:10001"),
+    ] {
+        fs::write(&file, config).unwrap();
+        let (out, error, is_ok) = told(&run(&["client", "--config", file.to_str().unwrap()]));
+        assert!(!is_ok && out.is_empty() && error.contains(word), "{out}{error}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cocoon_sim::Behaviour;
 
-use crate::cocoon::{Engine, run, told, up};
+use crate::cocoon::{Engine, Running, run, told, up};
 
 #[test]
 fn an_answer_travels_through_all_three_roles() {
@@ -46,6 +46,16 @@ fn a_taken_port_is_named_with_the_flag() {
 }
 
 #[test]
+fn an_engine_that_is_not_there_is_named_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let arguments = ["up", "--port", "0", "--data-dir", data, "--engine", "http://127.0.0.1:9"];
+    let network = Running::start_noting(&arguments, "waiting for the engine at http://127.0.0.1:9: ");
+    assert!(network.told.contains("cannot be reached"), "{}", network.told);
+    assert_eq!(network.kill_and_read(), "", "nothing is up, so nothing can be tried");
+}
+
+#[test]
 fn a_running_answer_is_finished_before_the_end() {
     let engine = Engine::start();
     // A second of answer: the stop comes in the middle of it.
@@ -69,7 +79,10 @@ fn a_running_answer_is_finished_before_the_end() {
 
 #[test]
 fn the_real_model_knows_paris() {
-    let Some(model) = std::env::var_os("COCOON_TEST_MODEL") else { return };
+    let Some(model) = std::env::var_os("COCOON_TEST_MODEL") else {
+        eprintln!("skipped: COCOON_TEST_MODEL is not set");
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     let network = up(folder.path(), &["--model-file", Path::new(&model).to_str().unwrap()]);
     let arguments = ["chat", "--url", &network.url(), "What is the capital of France?"];

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use cocoon_client::{Client, ClientConfig};
 use serde::Deserialize;
 
@@ -35,25 +35,38 @@ impl Default for File {
 /// Carries the command out.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(file) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
-    if file.proxies.is_empty() {
-        bail!("`proxies` is empty: name at least one proxy");
-    }
+    wiring::check_proxies(&file.proxies)?;
     super::run_role(file.threads, |stop| async move {
-        let listener = wiring::bind_http(file.client.listen, "`listen` under [client]")?;
-        terminal::line(&format!("client: http://{}/v1", listener.local_addr()?));
+        let listen = file.client.listen;
         let client = Client::new(file.client, wiring::clock(), wiring::dialers(&file.proxies))?;
+        let listener = wiring::bind_http(listen, "`listen` under [client]")?;
+        // Only now is it true.
+        terminal::line(&format!("client: http://{}/v1", listener.local_addr()?));
         Ok(client.serve(listener, stop).await?)
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use cocoon_client::LimitsConfig;
+    use cocoon_units::{Multipliers, Pricing};
+
     use super::*;
+    use crate::config::samples::shows_every_key;
 
     #[test]
     fn the_sample_shows_the_defaults() {
         let sample: File = crate::config::parse(SAMPLE).unwrap();
         assert_eq!(format!("{sample:?}"), format!("{:?}", File::default()));
+    }
+
+    #[test]
+    fn the_sample_shows_every_key() {
+        shows_every_key::<File>(SAMPLE, &[], &[]);
+        shows_every_key::<ClientConfig>(SAMPLE, &["client"], &[]);
+        shows_every_key::<LimitsConfig>(SAMPLE, &["client", "limits"], &[]);
+        shows_every_key::<Pricing>(SAMPLE, &["client", "pricing"], &[]);
+        shows_every_key::<Multipliers>(SAMPLE, &["client", "pricing", "multipliers"], &[]);
     }
 
     #[test]

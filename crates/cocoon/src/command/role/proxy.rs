@@ -62,11 +62,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use cocoon_units::{Multipliers, Pricing};
+
     use super::*;
+    use crate::config::samples::shows_every_key;
 
     #[test]
     fn the_sample_shows_the_defaults() {
         let sample: File = crate::config::parse(SAMPLE).unwrap();
         assert_eq!(format!("{sample:?}"), format!("{:?}", File::default()));
+    }
+
+    #[test]
+    fn the_sample_shows_every_key() {
+        shows_every_key::<File>(SAMPLE, &[], &[]);
+        shows_every_key::<Listen>(SAMPLE, &["listen"], &[]);
+        shows_every_key::<ProxyConfig>(SAMPLE, &["proxy"], &["client_secret_hash"]);
+        shows_every_key::<Pricing>(SAMPLE, &["proxy", "pricing"], &[]);
+        shows_every_key::<Multipliers>(SAMPLE, &["proxy", "pricing", "multipliers"], &[]);
     }
 }

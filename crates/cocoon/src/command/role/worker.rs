@@ -1,5 +1,7 @@
 //! `cocoon worker`: an engine, offered to proxies.
 
+mod watch;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +11,8 @@ use cocoon_worker::{Engine, OpenAiHttpConfig, Worker, WorkerConfig};
 use serde::Deserialize;
 
 use super::ConfigArgs;
-use crate::{terminal, wiring};
+use crate::{runtime, wiring};
+use watch::Watch;
 
 /// Run a worker: an inference engine offered to proxies
 #[derive(Debug, clap::Args)]
@@ -41,38 +44,55 @@ impl Default for File {
     }
 }
 
+impl File {
+    /// Refuses what could only fail later, and name the key.
+    fn check(&self) -> Result<()> {
+        runtime::check(self.threads)?;
+        wiring::check_proxies(&self.proxies)?;
+        let WorkerConfig { proto_version_min: min, proto_version_max: max, .. } = self.worker;
+        if min > max {
+            bail!("`proto_version_min` under [worker] is {min}, above `proto_version_max`, {max}");
+        }
+        Ok(())
+    }
+}
+
 /// Carries the command out.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Some(file) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
-    if file.proxies.is_empty() {
-        bail!("`proxies` is empty: name at least one proxy");
-    }
-    let engine = engine(file.engine).context("the engine under [engine]")?;
+    let Some(mut file) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
+    file.check()?;
+    let (engine, place) = engine(file.engine).context("the engine under [engine]")?;
+    wiring::fit_slots(&mut file.worker, engine.as_ref(), 1);
     super::run_role(file.threads, |stop| async move {
-        let worker = Worker::new(file.worker, wiring::clock(), engine, wiring::dialers(&file.proxies))?;
-        terminal::line(&format!("worker: serves {} proxies", file.proxies.len()));
-        worker.run(stop).await;
+        let worker = Worker::new(file.worker, wiring::clock(), Arc::clone(&engine), wiring::dialers(&file.proxies))?;
+        let watch = Watch::new(worker.handle(), engine, place, file.proxies);
+        tokio::join!(worker.run(stop.clone()), stop.run_until_cancelled(watch.run()));
         Ok(())
     })
 }
 
-/// The engine that `[engine]` describes; over HTTP if it does not say otherwise.
-fn engine(mut table: toml::Table) -> Result<Arc<dyn Engine>> {
+/// The engine that `[engine]` describes, and where it is; over HTTP if the table does not say otherwise.
+fn engine(mut table: toml::Table) -> Result<(Arc<dyn Engine>, String)> {
     let kind = table.remove("kind").unwrap_or_else(|| "openai-http".into());
     match kind.as_str() {
         Some("openai-http") => {
             let config: OpenAiHttpConfig = table.try_into()?;
-            Ok(Arc::new(OpenAiHttp::new(&config)?))
+            Ok((Arc::new(OpenAiHttp::new(&config)?), config.url))
         }
         #[cfg(feature = "engine-embedded")]
-        Some("embedded") => crate::embedded::load(&table.try_into()?),
+        Some("embedded") => Ok((crate::embedded::load(&table.try_into()?)?, "in this process".to_owned())),
         _ => bail!("`kind` is {kind}: it must be \"openai-http\" or, in a build with it, \"embedded\""),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use cocoon_units::Multipliers;
+
     use super::*;
+    use crate::config::samples::{keys_of, shows_every_key};
 
     fn parse(text: &str) -> File {
         crate::config::parse(text).unwrap()
@@ -87,6 +107,40 @@ mod tests {
         let expected = File::default();
         assert_eq!(sample.worker, expected.worker);
         assert_eq!((sample.threads, sample.proxies), (expected.threads, expected.proxies));
+    }
+
+    #[test]
+    fn the_sample_shows_every_key() {
+        shows_every_key::<File>(SAMPLE, &[], &[]);
+        shows_every_key::<WorkerConfig>(SAMPLE, &["worker"], &["model"]);
+        shows_every_key::<Multipliers>(SAMPLE, &["worker", "multipliers"], &[]);
+        let table = parse(SAMPLE).engine;
+        let shown: BTreeSet<&str> = table.keys().map(String::as_str).filter(|key| *key != "kind").collect();
+        assert_eq!(shown, keys_of::<OpenAiHttpConfig>());
+    }
+
+    #[cfg(feature = "engine-embedded")]
+    #[test]
+    fn the_sample_shows_the_embedded_engine() {
+        use crate::embedded::EmbeddedConfig;
+
+        let line = |key: &&str| SAMPLE.lines().find_map(|line| line.strip_prefix(&format!("# {key} = "))).unwrap();
+        for key in &keys_of::<EmbeddedConfig>() {
+            line(key);
+        }
+        let EmbeddedConfig { threads, sequences_max, context_tokens_max, model_name, .. } = EmbeddedConfig::default();
+        assert_eq!((line(&"threads"), line(&"sequences_max")), (&*threads.to_string(), &*sequences_max.to_string()));
+        assert!(context_tokens_max.is_none() && model_name.is_none(), "the sample calls them optional");
+    }
+
+    #[test]
+    fn values_that_can_never_work_are_named() {
+        let refused = |text: &str| parse(text).check().unwrap_err().to_string();
+        assert!(refused("[worker]\nproto_version_min = 3\nproto_version_max = 2").contains("proto_version_min"));
+        assert!(refused("threads = 0").contains("`threads`"));
+        assert!(refused("proxies = []").contains("`proxies`"));
+        assert!(refused("proxies = [\"192.0.2.1:10002\"]").contains("192.0.2.1:10002"));
+        parse(SAMPLE).check().unwrap();
     }
 
     #[test]

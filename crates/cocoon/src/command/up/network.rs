@@ -83,7 +83,8 @@ impl Network {
         let mut worker_tasks = Role::new("worker");
         let mut handles = Vec::new();
         for _ in 0..workers {
-            let config = WorkerConfig { is_test: IS_TEST, ..WorkerConfig::default() };
+            let mut config = WorkerConfig { is_test: IS_TEST, ..WorkerConfig::default() };
+            wiring::fit_slots(&mut config, engine.engine.as_ref(), workers);
             let dialers = wiring::dialers(&[workers_addr]);
             let worker = Worker::new(config, wiring::clock(), Arc::clone(&engine.engine), dialers)?;
             handles.push(worker.handle());
@@ -113,6 +114,11 @@ impl Network {
 }
 
 impl View {
+    /// The address of the OpenAI endpoint.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}/v1", self.api)
+    }
+
     /// Whether an app would get an answer now.
     pub(super) fn is_ready(&self) -> bool {
         self.client.status().ready
@@ -123,14 +129,11 @@ impl View {
         self.workers.iter().find_map(|worker| worker.status().model)
     }
 
-    /// Waits until the client sees a worker, or long enough: an engine may take minutes to load.
-    pub(super) async fn wait_ready(&self) {
-        let ready = async {
-            while !self.is_ready() {
-                sleep(limits::UP_READY_POLL).await;
-            }
-        };
-        let _ = timeout(limits::UP_READY_TIMEOUT, ready).await;
+    /// Waits until the client sees a worker: an engine may take minutes to load.
+    pub(super) async fn ready(&self) {
+        while !self.is_ready() {
+            sleep(limits::UP_READY_POLL).await;
+        }
     }
 }
 
