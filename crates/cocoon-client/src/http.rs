@@ -255,7 +255,7 @@ async fn route(
     match path {
         "/v1/chat/completions" => inference::answer(shared, Endpoint::ChatCompletions, parts, body, tag).await,
         "/v1/completions" => inference::answer(shared, Endpoint::Completions, parts, body, tag).await,
-        "/v1/models" => get(parts).map(|()| info::models(shared)),
+        "/v1/models" => get(parts).and_then(|()| info::models(shared)),
         "/metrics" => get(parts).map(|()| info::metrics(shared)),
         _ => match path.strip_prefix("/v1/models/") {
             Some(id) => get(parts).and_then(|()| info::model(shared, id)),

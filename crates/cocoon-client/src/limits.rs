@@ -56,6 +56,9 @@ pub const REQUESTS_DEFAULT: usize = 4096;
 /// How long shutdown waits for streams that are being answered.
 pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
+/// Characters of a proxy's refusal that are logged: a sentence or two, and no flood of the log.
+pub const PEER_TEXT_CHARS: usize = 200;
+
 /// Pause after a failed `accept`, which means that descriptors ran out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -116,6 +116,14 @@ impl Pool {
         all
     }
 
+    /// The same, unless there is no proxy to say so.
+    pub(crate) fn offered_models(&self) -> Result<BTreeMap<String, ModelLoad>, RequestError> {
+        if self.ready().next().is_none() {
+            return Err(self.none_ready());
+        }
+        Ok(self.models())
+    }
+
     /// Asks the proxies again, those aside that were asked a moment ago.
     pub(crate) async fn refresh(&self) {
         let links: Vec<_> = self.ready().collect();

@@ -185,6 +185,7 @@ impl SessionError {
             Self::PeerOtherNetwork { .. } => "it belongs to the other network (see `is_test`)",
             Self::PeerWantsLongAuthorization => "it asks for an on-chain registration, which is not supported yet",
             Self::PeerKnowsOtherSecret | Self::PeerRefused { .. } => "it does not accept this client's secret",
+            Self::PeerRefusedQuestion { .. } => "it refused this client",
             Self::Query { .. } => "it does not answer",
             Self::Connection(_) => "the connection was lost",
         }
@@ -201,4 +202,25 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cocoon_net::QueryError;
+
+    use super::*;
+
+    #[test]
+    fn every_cause_is_logged_once() {
+        let source = QueryError::PeerTimeout(Duration::from_secs(9));
+        let error = SessionError::Query { question: "client.connectToProxy", source };
+        let expected = "the proxy did not answer client.connectToProxy: peer did not answer within 9s";
+        assert_eq!(with_sources(&error), expected);
+        let text = "no\nsuch owner".to_owned();
+        let error = SessionError::PeerRefusedQuestion { question: "client.connectToProxy", code: 400, text };
+        let expected = r#"the proxy refused client.connectToProxy with code 400: "no\nsuch owner""#;
+        assert_eq!(with_sources(&error), expected);
+    }
 }

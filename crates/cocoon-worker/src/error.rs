@@ -80,11 +80,11 @@ pub enum SessionError {
     /// The connection ended.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// A handshake query has no answer.
-    #[error("handshake: {0}")]
+    /// A handshake query has no answer, or a message did not leave.
+    #[error("the proxy cannot be asked or told")]
     Query(#[from] QueryError),
     /// The proxy sent bytes that are no message.
-    #[error("proxy sent a malformed message: {0}")]
+    #[error("proxy sent a malformed message")]
     PeerMessage(#[from] DecodeError),
     /// The proxy answered a query with the answer to another.
     #[error("proxy answered {0} with something else")]

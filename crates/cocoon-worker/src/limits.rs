@@ -18,6 +18,14 @@ pub(crate) const EARLY_EVENTS_MAX: usize = 256;
 /// an answer's end on the way.
 pub(crate) const SLOTS_SLACK: usize = 4;
 
+/// Cancellations remembered for requests that have not arrived, per proxy. A cancellation can overtake
+/// only requests that are still in the connection's queue.
+pub(crate) const EARLY_CANCELS_MAX: usize = 64;
+
+/// How long after a higher price was announced requests at the one before are still run: those that
+/// crossed the announcement, on a link that is slow or behind.
+pub(crate) const PRICE_GRACE: Duration = Duration::from_secs(10);
+
 /// Slots one proxy is given at most, so that a mistyped configuration cannot exhaust memory.
 pub(crate) const SLOTS_MAX: u32 = 4096;
 

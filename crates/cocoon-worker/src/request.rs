@@ -65,7 +65,8 @@ impl From<EngineError> for Stop {
 }
 
 impl Stop {
-    fn failure(&self) -> Option<Failure> {
+    /// What the proxy is told.
+    pub(crate) fn failure(&self) -> Option<Failure> {
         Some(match self {
             Self::Refused(failure) => failure.clone(),
             Self::Engine(error) => error.failure(),
@@ -91,7 +92,8 @@ impl Stop {
 pub(crate) async fn serve(shared: Arc<Shared>, leg: Leg, run: WorkerRun, control: Arc<Control>) {
     let watch = Watch::new(&control, run.timeout_ms);
     let reply = Reply::new(&shared, leg, &run);
-    match prepare(&run) {
+    let served = shared.offer.borrow().model.clone();
+    match prepare(&run, served.as_deref()) {
         Ok(prepared) => {
             let mut relay = Relay::new(&shared, watch, reply, &prepared);
             if let Err(stop) = relay.run(prepared.request).await {

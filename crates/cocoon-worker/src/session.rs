@@ -9,8 +9,9 @@
 //! nobody is left to read the answers.
 
 mod handshake;
+mod price;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +27,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SessionError;
-use crate::limits::{LOAD_REPORT_INTERVAL, OVERLOADED_RETRY_MS, SLOTS_SLACK};
-use crate::request::{Control, Leg, refuse, serve};
+use crate::limits::{EARLY_CANCELS_MAX, LOAD_REPORT_INTERVAL, OVERLOADED_RETRY_MS, SLOTS_SLACK};
+use crate::request::{Control, Leg, Stop, refuse, serve};
 use crate::worker::{Offer, Shared};
+
+use self::price::Price;
 
 pub(crate) use self::handshake::{Agreed, Watermark, shake_hands};
 
@@ -42,7 +45,10 @@ pub(crate) struct Session<'a> {
     offer: watch::Receiver<Offer>,
     /// What the proxy was last told.
     told: Offer,
+    price: Price,
     running: HashMap<RequestId, Running>,
+    /// Cancelled before they arrived: control messages overtake requests, which are large.
+    early_cancels: VecDeque<RequestId>,
     tasks: JoinSet<RequestId>,
     load: LoadMeter,
     draining: bool,
@@ -74,8 +80,10 @@ impl<'a> Session<'a> {
             slots,
             watermark,
             offer,
+            price: Price::new(agreed.told.coefficient),
             told: agreed.told,
             running: HashMap::new(),
+            early_cancels: VecDeque::new(),
             tasks: JoinSet::new(),
             load,
             draining: false,
@@ -131,20 +139,28 @@ impl<'a> Session<'a> {
     fn handle_message(&mut self, data: Bytes) -> Result<(), SessionError> {
         match ProxyToWorker::decode(self.leg.version, data)? {
             ProxyToWorker::Run(run) => self.handle_run(run)?,
-            ProxyToWorker::Cancel { request_id } => self.with_running(request_id, Control::cancel),
+            ProxyToWorker::Cancel { request_id } => self.handle_cancel(request_id),
             ProxyToWorker::Credit { request_id, bytes } => {
-                self.with_running(request_id, |control| control.add_credit(bytes))
+                // None runs if its end and this message crossed. Credit does not overtake its request:
+                // it is given for what was read of the answer.
+                if let Some(running) = self.running.get(&request_id) {
+                    running.control.add_credit(bytes);
+                }
             }
             ProxyToWorker::Payment { payment, .. } => self.watermark.handle_payment(&payment),
         }
         Ok(())
     }
 
-    /// A request that is not running any more is none: its end and this message crossed.
-    fn with_running(&self, id: RequestId, act: impl FnOnce(&Control)) {
+    fn handle_cancel(&mut self, id: RequestId) {
         if let Some(running) = self.running.get(&id) {
-            act(&running.control);
+            return running.control.cancel();
         }
+        // It overtook its request, or the answer's end overtook it; the second kind is harmless here.
+        if self.early_cancels.len() == EARLY_CANCELS_MAX {
+            self.early_cancels.pop_front();
+        }
+        self.early_cancels.push_back(id);
     }
 
     fn handle_run(&mut self, run: WorkerRun) -> Result<(), SessionError> {
@@ -153,7 +169,7 @@ impl<'a> Session<'a> {
             // Any answer would be taken for the other request's.
             return Err(SessionError::PeerReusedRequestId);
         }
-        if let Some(failure) = self.refusal() {
+        if let Some(failure) = self.refusal(&run) {
             self.shared.metrics.count_failure(failure.code);
             refuse(&self.leg, id, &failure);
             return Ok(());
@@ -169,7 +185,15 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn refusal(&self) -> Option<Failure> {
+    fn refusal(&mut self, run: &WorkerRun) -> Option<Failure> {
+        if let Some(place) = self.early_cancels.iter().position(|id| *id == run.request_id) {
+            self.early_cancels.remove(place);
+            return Stop::Cancelled.failure();
+        }
+        if !self.price.pays(run.coefficient, Instant::now()) {
+            let message = "the proxy offers less than the worker's price";
+            return Some(Failure::new(Blame::Proxy, FailureCode::ProtocolViolation, message));
+        }
         let worker =
             |code, message| Failure::new(Blame::Worker, code, message).with_retry_after_ms(OVERLOADED_RETRY_MS);
         let allowed = usize::try_from(self.slots).unwrap_or(usize::MAX).saturating_add(SLOTS_SLACK);
@@ -202,6 +226,7 @@ impl<'a> Session<'a> {
         let offer = self.offer.borrow_and_update().clone();
         if offer.coefficient != self.told.coefficient {
             self.send(&WorkerMessage::NewCoefficient(offer.coefficient))?;
+            self.price.change(offer.coefficient, Instant::now());
         }
         if offer.is_open() != self.told.is_open() && !self.draining {
             self.send(&WorkerMessage::EnabledDisabled { disabled: !offer.is_open() })?;

@@ -239,7 +239,7 @@ async fn watch_engine(shared: &Shared) {
         let patience = before == EngineState::Ready && failures > 0 && failures < HEALTH_FAILURES_MAX;
         if !patience {
             if before != state {
-                tracing::info!(?health, "engine changed");
+                log_change(before, &health);
             }
             let found = shared.engine.models().into_iter().next();
             shared.change(|offer| {
@@ -251,6 +251,18 @@ async fn watch_engine(shared: &Shared) {
         }
         let settled = state == EngineState::Ready;
         sleep(if settled { HEALTH_INTERVAL_READY } else { HEALTH_INTERVAL_UNREADY }).await;
+    }
+}
+
+/// One line for every change: an operator whose worker gets no requests finds the reason here.
+fn log_change(before: EngineState, health: &Health) {
+    match health {
+        Health::Ready => tracing::info!("the engine is ready; requests are taken"),
+        Health::Loading if before == EngineState::Ready => {
+            tracing::warn!("the engine is loading its model; no requests are taken");
+        }
+        Health::Loading => tracing::info!("the engine is loading its model; no requests are taken"),
+        Health::Failed(why) => tracing::warn!(why, "the engine does not work; no requests are taken"),
     }
 }
 

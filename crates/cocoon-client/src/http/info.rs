@@ -33,17 +33,17 @@ pub(super) fn metrics(shared: &Shared) -> Response<ResponseBody> {
     with_type(StatusCode::OK, "text/plain; version=0.0.4", text.into())
 }
 
-/// `/v1/models`
-pub(super) fn models(shared: &Shared) -> Response<ResponseBody> {
-    let models = shared.pool.models();
+/// `/v1/models`. Without a proxy nobody knows, which is not the same as none.
+pub(super) fn models(shared: &Shared) -> Result<Response<ResponseBody>, RequestError> {
+    let models = shared.pool.offered_models()?;
     let data: Vec<_> = models.iter().map(|(name, load)| model_json(name, load, &shared.config.pricing)).collect();
-    json_response(StatusCode::OK, &json!({ "object": "list", "data": data }))
+    Ok(json_response(StatusCode::OK, &json!({ "object": "list", "data": data })))
 }
 
 /// `/v1/models/{id}`; the id may hold slashes, escaped or not.
 pub(super) fn model(shared: &Arc<Shared>, id: &str) -> Result<Response<ResponseBody>, RequestError> {
     let id = unescape(id).ok_or(RequestError::UnknownPath)?;
-    let models = shared.pool.models();
+    let models = shared.pool.offered_models()?;
     let load = models.get(&id).ok_or_else(|| RequestError::UnknownModel { model: id.clone() })?;
     Ok(json_response(StatusCode::OK, &model_json(&id, load, &shared.config.pricing)))
 }

@@ -45,8 +45,18 @@ pub(crate) enum SessionError {
         /// The proxy's number.
         code: i32,
     },
+    /// The proxy refused a question that holds nothing secret.
+    #[error("the proxy refused {question} with code {code}: {text:?}")]
+    PeerRefusedQuestion {
+        /// The question's constructor.
+        question: &'static str,
+        /// The proxy's number.
+        code: i32,
+        /// The beginning of what it said, for the owner's log.
+        text: String,
+    },
     /// A question got no answer.
-    #[error("the proxy did not answer {question}: {source}")]
+    #[error("the proxy did not answer {question}")]
     Query {
         /// The question's constructor.
         question: &'static str,
@@ -116,7 +126,7 @@ impl Greeted {
             return Err(SessionError::PeerKnowsOtherSecret);
         }
         let query = ClientQuery::AuthorizeShort { secret: Sealed::from(secret.as_bytes().to_vec()) };
-        let answer = ask(&mut connection, "client.authorizeWithProxyShort", &query).await?;
+        let answer = ask(&mut connection, "client.authorizeWithProxyShort", &query).await.map_err(without_text)?;
         if let ClientAnswer::AuthorizationFailed { code, .. } = answer {
             return Err(SessionError::PeerRefused { code });
         }
@@ -143,8 +153,25 @@ async fn ask(
             Violation::UnknownMessage.into()
         }),
     };
-    let answer = answer.map_err(|source| SessionError::Query { question, source })?;
+    let answer = answer.map_err(|error| unanswered(question, error))?;
     Ok(ClientAnswer::decode(answer).map_err(Violation::from)?)
+}
+
+fn unanswered(question: &'static str, error: QueryError) -> SessionError {
+    match error {
+        QueryError::PeerRefused { code, message } => {
+            let text = message.chars().take(limits::PEER_TEXT_CHARS).collect();
+            SessionError::PeerRefusedQuestion { question, code, text }
+        }
+        source @ (QueryError::PeerTimeout(_) | QueryError::TooManyInFlight | QueryError::Send(_)) => {
+            SessionError::Query { question, source }
+        }
+    }
+}
+
+/// A refused authorization, of which only the number is kept.
+fn without_text(error: SessionError) -> SessionError {
+    if let SessionError::PeerRefusedQuestion { code, .. } = error { SessionError::PeerRefused { code } } else { error }
 }
 
 /// The extended profile is for links that this node protects itself; behind the original's router

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cocoon_client::{ApiKey, ClientConfig, LimitsConfig};
+use cocoon_net::Event;
 use cocoon_wire::{Version, failure::FailureCode};
 use http_body_util::Full;
 use tokio::{
@@ -205,6 +206,11 @@ async fn without_a_proxy_the_app_hears_what_is_happening() {
     let response = app.get("/readyz").await;
     assert_eq!(response.status(), 503);
     body(response).await;
+    for path in ["/v1/models", "/v1/models/Qwen/Qwen3-8B"] {
+        let response = app.get(path).await;
+        assert!(response.headers().contains_key("retry-after"), "{path}");
+        check_error(response, 503, "no_proxy").await;
+    }
 
     // A proxy of the other network.
     let _proxy = rig.proxy(Script { is_test: false, ..Script::default() }).await;
@@ -217,6 +223,18 @@ async fn without_a_proxy_the_app_hears_what_is_happening() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let error = check_error(app.chat(chat_body("")).await, 503, "no_proxy").await;
     assert!(error["error"]["message"].as_str().unwrap().contains("secret"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_refuses_is_said_to_refuse_and_its_words_stay_here() {
+    let rig = Rig::new(ClientConfig::default());
+    let mut app = rig.app().await;
+    let mut connection = rig.pending().await;
+    let Event::Query(query) = connection.next().await.unwrap() else { panic!("no question") };
+    connection.outbox().refuse(query.id, 400, "no contract at 10.1.2.3").unwrap();
+    let _open = tokio::time::timeout(Duration::from_millis(50), connection.next()).await;
+    let error = check_error(app.chat(chat_body("")).await, 503, "no_proxy").await;
+    assert_eq!(error["error"]["message"], "the proxy is not ready: it refused this client");
 }
 
 #[tokio::test(start_paused = true)]

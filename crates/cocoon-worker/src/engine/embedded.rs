@@ -1,10 +1,10 @@
 //! The engine in this process: `cocoon-llm` behind the OpenAI API's chat and plain completions.
 //!
-//! 1. [`request`]: the body becomes one generation per choice, or an OpenAI-shaped 400 that names what
+//! 1. `request`: the body becomes one generation per choice, or an OpenAI-shaped 400 that names what
 //!    is not supported (tools, JSON schemas, images), so that nothing is silently ignored that would
 //!    change an answer. Unknown fields are ignored.
 //! 2. The model's thread hands pieces of text to a channel that has room for every token.
-//! 3. [`answer`]: pieces become events of a stream, or one document at the end.
+//! 3. `answer`: pieces become events of a stream, or one document at the end.
 //!
 //! Dropping the answer drops the tickets, which ends the generations before their next token.
 //! Sequences never share a cache, so nobody can measure what others asked.

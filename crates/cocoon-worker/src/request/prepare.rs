@@ -23,8 +23,8 @@ pub(super) struct Prepared {
     pub(super) choices: u32,
 }
 
-/// Opens the envelope and enforces what was agreed.
-pub(super) fn prepare(run: &WorkerRun) -> Result<Prepared, Failure> {
+/// Opens the envelope and enforces what was agreed; `served` is the model that this worker registered.
+pub(super) fn prepare(run: &WorkerRun, served: Option<&str>) -> Result<Prepared, Failure> {
     let envelope = HttpRequest::decode(&run.query).map_err(|_| {
         Failure::new(Blame::Proxy, FailureCode::ProtocolViolation, "the request's envelope is malformed")
     })?;
@@ -39,7 +39,7 @@ pub(super) fn prepare(run: &WorkerRun) -> Result<Prepared, Failure> {
             Ok(Prepared { request, streamed: false, choices: 1 })
         }
         Route::ChatCompletions | Route::Completions => {
-            let (body, fields, token_limit) = limited_body(envelope.payload, run.token_limit)?;
+            let (body, fields, token_limit) = limited_body(envelope.payload, run.token_limit, served)?;
             let request = EngineRequest { route, content_type, accept, body: Sealed::new(body), token_limit };
             Ok(Prepared { request, streamed: fields.streamed, choices: fields.choices })
         }
@@ -54,8 +54,13 @@ struct Fields {
 /// The body with the token limit and the usage report in it, and the limit of one choice.
 ///
 /// The body is spliced only where it has to be; as a rule the client did it all and the same bytes go on.
-fn limited_body(body: Bytes, limit_of_all: Option<u32>) -> Result<(Bytes, Fields, Option<u32>), Failure> {
+fn limited_body(
+    body: Bytes,
+    limit_of_all: Option<u32>,
+    served: Option<&str>,
+) -> Result<(Bytes, Fields, Option<u32>), Failure> {
     let fields = RequestFields::read(&body).map_err(|error| bad_body(&error))?;
+    check_model(fields.model.as_deref(), served)?;
     if fields.has_remote_image {
         // The engine would fetch it, from inside a trusted machine.
         return Err(refused(
@@ -64,6 +69,10 @@ fn limited_body(body: Bytes, limit_of_all: Option<u32>) -> Result<(Bytes, Fields
         ));
     }
     let choices = fields.n.max(fields.best_of).max(1);
+    if limit_of_all.is_some_and(|limit| choices > limit.max(1)) {
+        // Each choice is a token at least, so the engine would make more of them than anybody pays for.
+        return Err(refused(FailureCode::BadRequest, "`n` asks for more choices than the token limit allows"));
+    }
     let limit = limit_of_all.map(|limit| limit.checked_div(choices).unwrap_or(limit).max(1));
     let over = limit.is_some_and(|limit| fields.max_tokens.is_none_or(|asked| asked > limit));
     let mute = fields.stream && !fields.include_usage;
@@ -78,6 +87,23 @@ fn limited_body(body: Bytes, limit_of_all: Option<u32>) -> Result<(Bytes, Fields
     let edits = Edits { max_tokens_if_missing: limit, max_tokens_cap: limit, include_usage: mute, ..Edits::default() };
     let body = edit_request(&body, &edits).map_err(|error| bad_body(&error))?;
     Ok((body, fields, token_limit))
+}
+
+/// An engine may have more models than the one that was routed to and priced.
+///
+/// A body that names none gets the engine's default, as it does from the original's workers.
+fn check_model(asked: Option<&str>, served: Option<&str>) -> Result<(), Failure> {
+    match (asked, served) {
+        (Some(asked), Some(served)) if public_name(asked) != public_name(served) => {
+            Err(refused(FailureCode::BadRequest, "the body names another model than this worker serves"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A model's name without the commit and hash that a worker registers it with.
+fn public_name(model: &str) -> &str {
+    model.split_once('@').map_or(model, |(name, _)| name)
 }
 
 /// The one header of that name, if its value is a plain media type.
@@ -113,6 +139,8 @@ mod tests {
 
     use super::*;
 
+    const SERVED: Option<&str> = Some("Qwen/Qwen3-8B@commit:hash");
+
     fn run(method: &str, url: &str, headers: &[(&str, &str)], body: &str, token_limit: Option<u32>) -> WorkerRun {
         let envelope = HttpRequest {
             method: method.to_owned(),
@@ -133,7 +161,7 @@ mod tests {
     }
 
     fn chat(body: &str, limit: Option<u32>) -> Result<Prepared, Failure> {
-        prepare(&run("POST", "/v1/chat/completions", &[("Content-Type", "application/json")], body, limit))
+        prepare(&run("POST", "/v1/chat/completions", &[("Content-Type", "application/json")], body, limit), SERVED)
     }
 
     #[track_caller]
@@ -152,6 +180,15 @@ mod tests {
         check_body("{}", Some(9), r#"{"max_tokens":9}"#, Some(9));
         check_body(r#"{"n":3}"#, Some(9), r#"{"n":3,"max_tokens":3}"#, Some(3));
         check_body(r#"{"max_tokens":5}"#, None, r#"{"max_tokens":5}"#, Some(5));
+    }
+
+    #[test]
+    fn more_choices_than_tokens_are_refused() {
+        for body in [r#"{"n":4000000000}"#, r#"{"best_of":10}"#] {
+            let failure = chat(body, Some(9)).unwrap_err();
+            assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest), "{body}");
+        }
+        check_body(r#"{"n":9,"max_tokens":1}"#, Some(9), r#"{"n":9,"max_tokens":1}"#, Some(1));
     }
 
     #[test]
@@ -183,9 +220,22 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_names_another_model_is_refused() {
+        let body = |model: &str| format!(r#"{{"model":"{model}","max_tokens":1}}"#);
+        for model in ["Qwen/Qwen3-32B", "qwen/qwen3-8b", "Qwen/Qwen3-8B ", "", "@commit:hash"] {
+            let failure = chat(&body(model), None).unwrap_err();
+            assert_eq!((failure.blame, failure.code.http_status()), (Blame::Client, 400), "{model}");
+        }
+        for model in ["Qwen/Qwen3-8B", "Qwen/Qwen3-8B@commit:hash"] {
+            chat(&body(model), None).unwrap();
+        }
+        chat(r#"{"max_tokens":1}"#, None).unwrap();
+    }
+
+    #[test]
     fn engine_metrics_and_traversal_are_refused() {
         for (method, url) in [("GET", "/metrics"), ("GET", "/slots"), ("POST", "/v1/chat/completions/../../metrics")] {
-            let failure = prepare(&run(method, url, &[], "{}", None)).unwrap_err();
+            let failure = prepare(&run(method, url, &[], "{}", None), SERVED).unwrap_err();
             assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest), "{url}");
         }
     }
@@ -196,11 +246,11 @@ mod tests {
             &[("Content-Type", "application/json"), ("content-type", "text/plain")][..],
             &[("Accept", "text/event-stream\u{e9}")],
         ] {
-            assert!(prepare(&run("POST", "/v1/completions", headers, "{}", None)).is_err());
+            assert!(prepare(&run("POST", "/v1/completions", headers, "{}", None), SERVED).is_err());
         }
         let headers =
             [("Authorization", "Bearer x"), ("Host", "evil"), ("Accept", "*/*"), ("Content-Type", "application/json")];
-        let request = prepare(&run("POST", "/v1/completions", &headers, "{}", None)).unwrap().request;
+        let request = prepare(&run("POST", "/v1/completions", &headers, "{}", None), SERVED).unwrap().request;
         assert_eq!(request.accept.as_deref(), Some("*/*"));
         assert_eq!(request.content_type.as_deref(), Some("application/json"));
     }

@@ -114,13 +114,15 @@ async fn what_is_not_supported_is_named() {
     for (more, param, code) in [
         (json!({"tools": [{"type": "function"}]}), json!("tools"), "unsupported_parameter"),
         (json!({"response_format": {"type": "json_schema"}}), json!("response_format"), "unsupported_parameter"),
-        (json!({"temperature": "hot"}), Value::Null, "invalid_type"),
-        (json!({"temperature": -1}), Value::Null, "invalid_value"),
+        (json!({"temperature": "hot"}), json!("temperature"), "invalid_type"),
+        (json!({"temperature": -1}), json!("temperature"), "invalid_value"),
         (
             json!({"messages": [{"role": "user", "content": "word ".repeat(600)}]}),
             Value::Null,
             "context_length_exceeded",
         ),
+        (json!({"messages": [{"role": "user"}]}), json!("messages[0].content"), "missing"),
+        (json!({"messages": [{"role": "boss", "content": "x"}]}), json!("messages[0].role"), "invalid_value"),
         (json!({"messages": []}), json!("messages"), "invalid_value"),
     ] {
         let (status, text) = ask(&engine, Route::ChatCompletions, &with(capital(), more.clone())).await.unwrap();

@@ -3,8 +3,8 @@
 use cocoon_sim::{Behaviour, Ending, Outcome};
 use cocoon_units::{AdjustedTokens, Coefficient};
 use cocoon_wire::Version;
-use cocoon_wire::failure::FailureCode;
-use cocoon_wire::message::{Answer, ProxyToWorker, RequestPayment, SignedPayment, WorkerMessage};
+use cocoon_wire::failure::{Blame, FailureCode};
+use cocoon_wire::message::{Answer, ProxyToWorker, RequestPayment, SignedPayment, WorkerMessage, WorkerRun};
 use cocoon_worker::{EngineState, WorkerConfig};
 use std::time::Duration;
 
@@ -58,6 +58,54 @@ async fn price_and_readiness_change_at_run_time() {
     bench.handle.set_enabled(false);
     bench.handle.set_enabled(true);
     assert_eq!(proxy.message().await, Some(WorkerMessage::EnabledDisabled { disabled: false }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_below_the_workers_price_is_refused() {
+    let (bench, mut proxy) = Bench::connected(config()).await;
+    let priced = |n: u8, thousandths: u32| {
+        let coefficient = Coefficient::from_thousandths(thousandths);
+        ProxyToWorker::Run(WorkerRun { coefficient, ..chat(n, r#"{"max_tokens":1}"#) })
+    };
+    proxy.send(&priced(1, 999));
+    let failure = proxy.whole().await.failure.unwrap();
+    assert_eq!((failure.blame, failure.code), (Blame::Proxy, FailureCode::ProtocolViolation));
+    assert!(bench.engine.requests().is_empty());
+    bench.handle.set_coefficient(Coefficient::from_thousandths(3000));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    proxy.send(&priced(2, 1000));
+    assert_eq!(proxy.whole().await.status, 200);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    proxy.send(&priced(3, 1000));
+    assert_eq!(proxy.whole().await.failure.unwrap().blame, Blame::Proxy);
+    proxy.send(&priced(4, 3000));
+    assert_eq!(proxy.whole().await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_that_overtakes_its_request_is_honoured() {
+    let (bench, mut proxy) = Bench::connected(config()).await;
+    proxy.send(&ProxyToWorker::Cancel { request_id: id(1) });
+    proxy.run(chat(1, r#"{"max_tokens":1}"#));
+    assert_eq!(proxy.whole().await.failure.unwrap().code, FailureCode::Cancelled);
+    assert!(bench.engine.requests().is_empty());
+    // It counted once, and only for its own request.
+    for n in [1, 2] {
+        proxy.run(chat(n, r#"{"max_tokens":1}"#));
+        assert_eq!(proxy.whole().await.status, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_flood_for_requests_that_never_come_is_forgotten() {
+    let (_bench, mut proxy) = Bench::connected(config()).await;
+    for n in 0..=64 {
+        proxy.send(&ProxyToWorker::Cancel { request_id: id(n) });
+    }
+    for (n, cancelled) in [(0, false), (1, true), (64, true)] {
+        proxy.run(chat(n, r#"{"max_tokens":1}"#));
+        assert_eq!(proxy.whole().await.failure.is_some(), cancelled, "{n}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,13 +1,16 @@
 //! An OpenAI request body as generations of the embedded engine, or why it is refused.
 
-use std::collections::BTreeMap;
+mod body;
+mod messages;
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use cocoon_llm::{GenerateRequest, Llm, ParseSpecial, Sampling, SubmitError, TemplateError, TokenizeError};
 use futures_util::stream;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::body::{Body, Logprobs, Prompt, Stop};
 use crate::engine::{EngineAnswer, EngineRequest, Route};
 use crate::limits::EMBEDDED_CHOICES_MAX;
 
@@ -25,73 +28,13 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Refusal {
     message: String,
-    param: Option<&'static str>,
+    param: Option<Cow<'static, str>>,
     code: &'static str,
-}
-
-/// The fields that mean something here. Others are ignored, as the API's servers do.
-#[derive(Deserialize)]
-struct Body {
-    model: Option<String>,
-    messages: Option<Value>,
-    prompt: Option<Prompt>,
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-    max_tokens: Option<u32>,
-    max_completion_tokens: Option<u32>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    top_k: Option<i64>,
-    seed: Option<i64>,
-    stop: Option<Stop>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    logit_bias: Option<BTreeMap<String, f32>>,
-    n: Option<u32>,
-    best_of: Option<u32>,
-    logprobs: Option<Logprobs>,
-    top_logprobs: Option<u8>,
-    ignore_eos: Option<bool>,
-    response_format: Option<Value>,
-    tools: Option<Vec<Value>>,
-    functions: Option<Vec<Value>>,
-    tool_choice: Option<Value>,
-    echo: Option<bool>,
-    suffix: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Stop {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Prompt {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<u32>),
-}
-
-/// A switch for chat, a number for plain completions.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Logprobs {
-    Switch(bool),
-    Count(u8),
 }
 
 impl Asked {
     pub(super) fn read(llm: &Llm, request: &EngineRequest) -> Result<Self, Refusal> {
-        let body: Body = serde_json::from_slice(request.body.expose())
-            .map_err(|_| Refusal::new("a field of the request has the wrong type", None, "invalid_type"))?;
+        let body = Body::read(request.body.expose())?;
         body.refuse_unsupported()?;
         let chat = request.route == Route::ChatCompletions;
         let prompt = if chat { body.chat_prompt(llm)? } else { body.plain_prompt(llm)? };
@@ -164,9 +107,9 @@ impl Body {
     }
 
     fn chat_prompt(&self, llm: &Llm) -> Result<Vec<u32>, Refusal> {
-        let messages =
-            self.messages.as_ref().ok_or_else(|| Refusal::new("`messages` is missing", Some("messages"), "missing"))?;
-        let prompt = llm.render_chat(messages, None, true)?;
+        let given = self.messages.as_ref();
+        let given = given.ok_or_else(|| Refusal::new("`messages` is missing", Some("messages"), "missing"))?;
+        let prompt = llm.render_chat(&messages::checked(given)?, None, true)?;
         Ok(llm.tokenize_prompt(&prompt)?)
     }
 
@@ -204,8 +147,8 @@ impl Body {
             .collect::<Result<_, _>>()
             .map_err(|_| Refusal::new("a key of `logit_bias` is no token id", Some("logit_bias"), "invalid_value"))?;
         Ok(Sampling {
-            temperature: self.temperature.unwrap_or(default.temperature),
-            top_p: self.top_p.unwrap_or(default.top_p),
+            temperature: within("temperature", self.temperature, 2.0)?.unwrap_or(default.temperature),
+            top_p: within("top_p", self.top_p, 1.0)?.unwrap_or(default.top_p),
             // As elsewhere, zero and below mean all.
             top_k: self.top_k.and_then(|k| u32::try_from(k).ok()).filter(|&k| k > 0),
             seed: self.seed.map(i64::cast_unsigned),
@@ -237,9 +180,24 @@ impl Body {
     }
 }
 
+/// The API's range of a number: zero to `max`.
+fn within(field: &'static str, given: Option<f32>, max: f32) -> Result<Option<f32>, Refusal> {
+    match given {
+        Some(value) if !(0.0..=max).contains(&value) => {
+            Err(Refusal::new(&format!("`{field}` must be 0 to {max}"), Some(field), "invalid_value"))
+        }
+        given => Ok(given),
+    }
+}
+
 impl Refusal {
     fn new(message: &str, param: Option<&'static str>, code: &'static str) -> Self {
-        Self { message: message.to_owned(), param, code }
+        Self { message: message.to_owned(), param: param.map(Cow::Borrowed), code }
+    }
+
+    /// About a part of a field, named by its path.
+    fn at(path: String, problem: &str, code: &'static str) -> Self {
+        Self { message: format!("`{path}` {problem}"), param: Some(Cow::Owned(path)), code }
     }
 }
 
@@ -281,19 +239,39 @@ impl From<Refusal> for EngineAnswer {
 mod tests {
     use super::*;
 
-    fn refusal(body: Value) -> Option<&'static str> {
-        serde_json::from_value::<Body>(body).unwrap().refuse_unsupported().err().and_then(|refusal| refusal.param)
+    fn param(refusal: Refusal) -> String {
+        refusal.param.unwrap().into_owned()
+    }
+
+    fn refusal(body: Value) -> Option<String> {
+        Body::read(body.to_string().as_bytes()).unwrap().refuse_unsupported().err().map(param)
     }
 
     #[test]
     fn what_would_change_the_answer_is_refused_by_name_and_the_rest_is_ignored() {
-        assert_eq!(refusal(json!({"tools": [{}]})), Some("tools"));
+        assert_eq!(refusal(json!({"tools": [{}]})), Some("tools".to_owned()));
         assert_eq!(refusal(json!({"tools": [{}], "tool_choice": "none"})), None);
         assert_eq!(refusal(json!({"tools": [], "user": "x", "unknown": {"a": [1]}})), None);
-        assert_eq!(refusal(json!({"response_format": {"type": "json_schema"}})), Some("response_format"));
+        assert_eq!(refusal(json!({"response_format": {"type": "json_schema"}})), Some("response_format".to_owned()));
         assert_eq!(refusal(json!({"response_format": {"type": "text"}})), None);
-        assert_eq!(refusal(json!({"best_of": 3, "n": 2})), Some("best_of"));
-        assert_eq!(refusal(json!({"echo": true})), Some("echo"));
+        assert_eq!(refusal(json!({"best_of": 3, "n": 2})), Some("best_of".to_owned()));
+        assert_eq!(refusal(json!({"echo": true})), Some("echo".to_owned()));
+    }
+
+    #[test]
+    fn a_number_outside_the_apis_range_is_named() {
+        for (body, expected) in [
+            (json!({"temperature": -0.1}), Some("temperature")),
+            (json!({"temperature": 2.1}), Some("temperature")),
+            (json!({"temperature": 1e300}), Some("temperature")),
+            (json!({"top_p": -1}), Some("top_p")),
+            (json!({"top_p": 1.01}), Some("top_p")),
+            (json!({"temperature": 0, "top_p": 0}), None),
+            (json!({"temperature": 2, "top_p": 1}), None),
+        ] {
+            let sampling = Body::read(body.to_string().as_bytes()).unwrap().sampling();
+            assert_eq!(sampling.err().map(param).as_deref(), expected, "{body}");
+        }
     }
 
     #[test]
