@@ -46,6 +46,8 @@ def node_tests(target, modules):
     with network.Networks() as networks:
         net = networks.up(target)
         facts = {"url": net.url, "model": net.model, "real": net.is_real, "engine_url": net.engine.url if net.engine else None}
+        if net.engine:
+            facts |= {kind: three_processes(networks.roles(kind)) for kind in ("guarded", "crowded", "mortal")}
         environment = {**os.environ, "COCOON_SDK": json.dumps(facts)}
         print(f"node SDK, {target} engine", flush=True)
         # Modules are resolved beside the test file, so the folder that has node_modules gets a copy of it.
@@ -53,6 +55,10 @@ def node_tests(target, modules):
         if modules != HERE / "node":
             test.write_bytes((HERE / "node" / "sdk.test.js").read_bytes())
         return subprocess.run(["node", "--test", "--test-concurrency=1", str(test)], cwd=modules, env=environment).returncode != 0
+
+
+def three_processes(net):
+    return {"url": net.url, "model": net.model, "api_key": net.api_key, "worker": net.processes["worker"].child.pid}
 
 
 if __name__ == "__main__":

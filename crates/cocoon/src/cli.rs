@@ -76,4 +76,4 @@ Try it:
 Point any OpenAI SDK at it:
   base_url = http://127.0.0.1:10000/v1        api_key = anything
 
-Not there yet: attestation and payments. Roles listen on loopback only until attestation is in.";
+Not there yet: attestation and payments. Proxies and workers use loopback only until attestation is in.";

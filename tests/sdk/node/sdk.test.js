@@ -1,5 +1,6 @@
 // The official Node SDK against the chain. One network per run; COCOON_SDK says where it is:
-// {"url", "model", "real", "engine_url"} (engine_url: only behind the scripted engine).
+// {"url", "model", "real", "engine_url"}; behind the scripted engine also "guarded" (keys required), "crowded" (one
+// slot, no queue) and "mortal" (its "worker" is the process id that a test may end).
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import OpenAI from "openai";
@@ -22,6 +23,9 @@ async function waitUntil(condition) {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
+
+const at = (other, options) => new OpenAI({ baseURL: `${other.url}/v1`, apiKey: "unused", maxRetries: 0, ...options });
+const refusal = (promise) => promise.then(() => assert.fail("it was not refused"), (error) => error);
 
 async function textOf(stream) {
   let text = "";
@@ -109,4 +113,45 @@ test("a stream of ten thousand tokens", scripted, async () => {
   let count = 0;
   for await (const event of stream) count += event.choices[0]?.delta?.content ? 1 : 0;
   assert.equal(count, 10000);
+});
+
+test("tool results arrive byte for byte", scripted, async () => {
+  let sent;
+  const client = sdk.withOptions({ fetch: (url, init) => ((sent = init.body), fetch(url, init)) });
+  const call = { id: "call_1", type: "function", function: { name: "weather", arguments: '{"town":"Bern"}' } };
+  const messages = [...hello, { role: "assistant", content: null, tool_calls: [call] }, { role: "tool", tool_call_id: "call_1", content: '{"celsius": 7}' }];
+  await client.chat.completions.create({ model: net.model, max_tokens: 8, messages });
+  assert.equal(Buffer.from((await requests()).at(-1).body_base64, "base64").toString(), sent);
+});
+
+test("a prompt of one mebibyte arrives whole", scripted, async () => {
+  const content = "x".repeat(1 << 20);
+  await sdk.chat.completions.create({ model: net.model, max_tokens: 8, messages: [{ role: "user", content }] });
+  const arrived = JSON.parse(Buffer.from((await requests()).at(-1).body_base64, "base64"));
+  assert.equal(arrived.messages[0].content, content);
+});
+
+test("a wrong key is 401", scripted, async () => {
+  const refused = await refusal(at(net.guarded, { apiKey: "sk-cocoon-wrong" }).models.list());
+  assert.ok(refused instanceof OpenAI.AuthenticationError);
+  assert.ok((await at(net.guarded, { apiKey: net.guarded.api_key }).models.list()).data.length > 0);
+});
+
+test("overload is refused with Retry-After", scripted, async () => {
+  const crowded = at(net.crowded);
+  const running = await crowded.chat.completions.create({ model: net.crowded.model, messages: hello, stream: true, user: "sim:slow" });
+  for await (const _ of running) {
+    const refused = await refusal(crowded.chat.completions.create({ model: net.crowded.model, messages: hello }));
+    assert.ok([429, 503].includes(refused.status), `${refused.status}`);
+    assert.ok(Number(refused.headers.get("retry-after")) > 0);
+    break;
+  }
+});
+
+test("a worker gone mid-stream is an error, not silence", scripted, async () => {
+  const stream = await at(net.mortal).chat.completions.create({ model: net.mortal.model, messages: hello, max_tokens: 1000, stream: true, user: "sim:slow" });
+  const reading = (async () => {
+    for await (const _ of stream) if (net.mortal.worker) process.kill(net.mortal.worker, "SIGKILL"), (net.mortal.worker = null);
+  })();
+  await assert.rejects(reading, OpenAI.APIError);
 });

@@ -49,16 +49,15 @@ fn message_text_cannot_forge_a_turn() {
     }
 }
 
-/// An endless conversation of empty messages: work that grows with the square of its length would take minutes.
+/// An endless conversation of empty messages: work that grows with the square of its length would take minutes, and
+/// the test runner ends a test that does.
 #[test]
 fn prompt_of_nothing_but_control_tokens_is_read_in_one_pass() {
     let mut file = File::tiny();
     file.set("llama.context_length", uint(1 << 17));
     let llm = load(&file, &LlmOptions { sequences_max: 1, ..LlmOptions::default() }).expect("valid");
     let turns = 60_000;
-    let started = std::time::Instant::now();
     let ids = llm.tokenize(&"<|im_start|><|im_end|>".repeat(turns), ParseSpecial::Yes).expect("short");
-    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(ids, [IM_START, IM_END].repeat(turns));
 }
 
