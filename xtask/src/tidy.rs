@@ -2,7 +2,7 @@
 //!
 //! 1. Who may depend on whom ([`RULES`]); nobody depends on the binary or, but for tests, on `cocoon-sim`.
 //! 2. Pure crates name no async runtime, socket, file, environment or clock, neither as a dependency nor in their text; nor does the proxy's core.
-//! 3. Every crate inherits the workspace's lints, and dependencies come from the registry or this tree.
+//! 3. Every crate inherits the workspace's lints, but for the one crate with `unsafe`, which repeats them; and dependencies come from the registry or this tree.
 //! 4. A link in a document leads to a file of the tree.
 //! 5. Every source file begins by saying what it is (`//!`), and every crate that has bounds keeps them in `limits.rs`.
 //!
@@ -28,23 +28,41 @@ const RULES: &[Rule] = &[
     Rule { name: "cocoon-units", may_use: &[], pure: true },
     Rule { name: "cocoon-wire", may_use: &["cocoon-units"], pure: true },
     Rule { name: "cocoon-ledger", may_use: &["cocoon-units"], pure: true },
-    Rule { name: "cocoon-net", may_use: &["cocoon-wire"], pure: false },
+    Rule { name: "cocoon-attest", may_use: &["cocoon-units"], pure: true },
+    Rule { name: "cocoon-tee", may_use: &["cocoon-attest", "cocoon-units"], pure: false },
+    Rule { name: "cocoon-simtee", may_use: &["cocoon-attest", "cocoon-tee", "cocoon-units"], pure: false },
+    Rule { name: "cocoon-net", may_use: &["cocoon-attest", "cocoon-wire", "cocoon-units"], pure: false },
     Rule { name: "cocoon-llm", may_use: &[], pure: false },
-    Rule { name: "cocoon-client", may_use: &["cocoon-net", "cocoon-wire", "cocoon-units"], pure: false },
-    Rule { name: "cocoon-worker", may_use: &["cocoon-net", "cocoon-wire", "cocoon-units", "cocoon-llm"], pure: false },
     Rule {
-        name: "cocoon-proxy",
-        may_use: &["cocoon-net", "cocoon-wire", "cocoon-units", "cocoon-ledger"],
+        name: "cocoon-client",
+        may_use: &["cocoon-attest", "cocoon-net", "cocoon-wire", "cocoon-units"],
         pure: false,
     },
-    Rule { name: "cocoon-sim", may_use: &["cocoon-net", "cocoon-wire", "cocoon-units"], pure: false },
+    Rule {
+        name: "cocoon-worker",
+        may_use: &["cocoon-attest", "cocoon-net", "cocoon-wire", "cocoon-units", "cocoon-llm"],
+        pure: false,
+    },
+    Rule {
+        name: "cocoon-proxy",
+        may_use: &["cocoon-attest", "cocoon-net", "cocoon-wire", "cocoon-units", "cocoon-ledger"],
+        pure: false,
+    },
+    Rule {
+        name: "cocoon-sim",
+        may_use: &["cocoon-attest", "cocoon-net", "cocoon-simtee", "cocoon-tee", "cocoon-wire", "cocoon-units"],
+        pure: false,
+    },
     Rule {
         name: "cocoon",
         may_use: &[
+            "cocoon-attest",
             "cocoon-client",
             "cocoon-llm",
             "cocoon-net",
             "cocoon-proxy",
+            "cocoon-simtee",
+            "cocoon-tee",
             "cocoon-units",
             "cocoon-wire",
             "cocoon-worker",
@@ -54,9 +72,12 @@ const RULES: &[Rule] = &[
     Rule { name: "xtask", may_use: &[], pure: false },
 ];
 
+/// The one crate with `unsafe`, in one module; it repeats the workspace's lints with that one exception.
+const WITH_UNSAFE: &str = "cocoon-tee";
+
 /// Dependencies that a pure crate must not have.
 const IMPURE_CRATES: &[&str] =
-    &["tokio", "tokio-util", "hyper", "hyper-util", "axum", "mio", "socket2", "reqwest", "async-std", "smol"];
+    &["tokio", "tokio-util", "hyper", "hyper-util", "axum", "mio", "socket2", "ureq", "reqwest", "async-std", "smol"];
 
 /// Text that a pure file must not hold.
 const IMPURE_TEXT: &[&str] =
@@ -116,7 +137,7 @@ fn check(workspace: &Path) -> Result<Vec<Broken>> {
     let mut broken = Vec::new();
     for package in &metadata.packages {
         match RULES.iter().find(|rule| rule.name == package.name) {
-            Some(rule) => check_package(package, rule, &mut broken)?,
+            Some(rule) => check_package(workspace, package, rule, &mut broken)?,
             None => broken.push(Broken {
                 place: package.name.clone(),
                 what: "a crate without a rule in xtask/src/tidy.rs".into(),
@@ -146,14 +167,13 @@ fn check_links(workspace: &Path) -> Result<Vec<Broken>> {
     Ok(broken)
 }
 
-fn check_package(package: &Package, rule: &Rule, broken: &mut Vec<Broken>) -> Result<()> {
+fn check_package(workspace: &Path, package: &Package, rule: &Rule, broken: &mut Vec<Broken>) -> Result<()> {
     for dependency in &package.dependencies {
         broken.extend(check_dependency(dependency, rule).map(|what| Broken { place: package.name.clone(), what }));
     }
     let manifest = std::fs::read_to_string(&package.manifest_path)?;
-    if !manifest.contains("[lints]\nworkspace = true") {
-        broken.push(Broken { place: package.name.clone(), what: "does not inherit the workspace's lints".into() });
-    }
+    broken
+        .extend(check_lints(&manifest, rule.name, workspace)?.map(|what| Broken { place: package.name.clone(), what }));
     let folder = package.manifest_path.parent().context("a manifest lies in a folder")?.join("src");
     if !WITHOUT_LIMITS.contains(&rule.name) && !folder.join("limits.rs").exists() {
         broken.push(Broken { place: package.name.clone(), what: "has no src/limits.rs for its bounds".into() });
@@ -171,6 +191,22 @@ fn check_package(package: &Package, rule: &Rule, broken: &mut Vec<Broken>) -> Re
         broken.extend(check_text(&text, pure).into_iter().map(|what| Broken { place: place.clone(), what }));
     }
     Ok(())
+}
+
+/// What is wrong with the lints of one manifest, if anything.
+fn check_lints(manifest: &str, name: &str, workspace: &Path) -> Result<Option<String>> {
+    if name != WITH_UNSAFE {
+        let inherits = manifest.contains("[lints]\nworkspace = true");
+        return Ok((!inherits).then(|| "does not inherit the workspace's lints".to_owned()));
+    }
+    let all = std::fs::read_to_string(workspace.join("Cargo.toml"))?;
+    let lints = all.split("[workspace.lints.rust]").nth(1).and_then(|rest| rest.split("[profile").next());
+    let lints = lints.context("the workspace has no lints before its profiles")?;
+    let missing = lints
+        .lines()
+        .filter(|line| line.contains(" = ") && !line.starts_with("unsafe_code"))
+        .find(|line| !manifest.lines().any(|own| own == *line));
+    Ok(missing.map(|line| format!("repeats the workspace's lints without `{line}`")))
 }
 
 /// What is wrong with one dependency, if anything.

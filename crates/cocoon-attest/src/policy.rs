@@ -1,0 +1,139 @@
+//! The appraisal policy: what a verifier accepts, read from one TOML file. One check a file, so that an auditor can
+//! count them with `ls`.
+//!
+//! What it is not: cryptography. The checks judge [facts](crate::facts) that a signature under one of the policy's
+//! roots has already proved, and never look at raw evidence.
+//!
+//! Rules that hold for every section (attestation.md, sections 4.1(7) and 4.4):
+//!
+//! 1. A list is a list with something in it, or the word `"any"`. An empty list is an error, never "any".
+//! 2. What is not written is refused: every switch that widens a policy is off by default.
+//! 3. Unknown fields, versions and words are errors; nothing is read past.
+//! 4. What weakens a policy has `insecure` in its name, and [`Policy::explain`] says it loudly.
+//! 5. Where evidence may be simulated, the policy names the simulated root. A production policy cannot.
+
+pub mod attributes;
+mod explain;
+mod file;
+pub mod freshness;
+pub mod gpu;
+pub mod identity;
+pub mod image;
+pub mod link;
+pub mod model;
+pub mod platform;
+pub mod role;
+pub mod root;
+pub mod tcb;
+pub mod template;
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub use self::file::{Environment, Hex, List, PolicyError};
+pub use self::link::{LinkRules, Mode};
+
+use self::file::Rules;
+use crate::evidence::Format;
+
+/// A policy. Cheap to clone; immutable.
+#[derive(Clone)]
+pub struct Policy {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    text: String,
+    sha256: [u8; 32],
+    formats: Vec<Format>,
+    link: LinkRules,
+    rules: Rules,
+}
+
+impl Policy {
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// When the text is no policy of version 1, or one that contradicts itself; the error says where and what to write.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        let rules = file::read(text)?;
+        let inner = Inner {
+            text: text.to_owned(),
+            sha256: Sha256::digest(text).into(),
+            formats: rules.roots.formats(),
+            link: link::rules(&rules),
+            rules,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The text it was read from.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.inner.text
+    }
+
+    /// SHA-256 of the text it was read from.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        self.inner.sha256
+    }
+
+    /// The name that its author gave it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.rules.name
+    }
+
+    /// Production or development.
+    #[must_use]
+    pub fn environment(&self) -> Environment {
+        self.inner.rules.environment
+    }
+
+    /// The formats of CPU evidence that it has a root for.
+    #[must_use]
+    pub fn formats(&self) -> &[Format] {
+        &self.inner.formats
+    }
+
+    /// What it says about links.
+    #[must_use]
+    pub fn link(&self) -> &LinkRules {
+        &self.inner.link
+    }
+
+    /// What it accepts, in plain sentences.
+    #[must_use]
+    pub fn explain(&self) -> Vec<String> {
+        explain::sentences(self.rules())
+    }
+
+    /// A policy for real hardware, as TOML with comments. Its only image hash is all zeros, which no image has: it
+    /// accepts nothing until the operator writes the hash that the root contract holds.
+    #[must_use]
+    pub fn production_template() -> String {
+        template::production()
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.inner.rules
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("name", &self.name()).field("sha256", &hex::encode(self.sha256())).finish()
+    }
+}
+
+impl PartialEq for Policy {
+    /// Two policies are the same when their texts are.
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Policy {}
