@@ -8,23 +8,27 @@
 //!
 //! So answers to several requests that came in one read leave in one write, and nothing waits while the task is idle.
 //! All state is in the connection, so a dropped `next()` loses nothing.
+//!
+//! Over TLS, a write may leave ciphertext behind, so each round ends with a flush; a stream that ends without TLS's own
+//! close was cut off by somebody; and the peer is attested again from time to time ([`Attestation`]), beside the data.
 
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BufMut;
 use tokio::io::AsyncWrite;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 
+use crate::admission::door::Seat;
 use crate::error::ConnectionError;
-use crate::limits::WRITE_SEGMENTS_MAX;
+use crate::limits::{ATTESTATION_EVENTS, WRITE_SEGMENTS_MAX};
 use crate::outbox::Outbox;
 use crate::peer::Peer;
+use crate::ratls::Attestation;
 use crate::session::{Event, Session};
 use crate::stream::Stream;
 
@@ -36,14 +40,30 @@ pub struct Connection {
     timer: Pin<Box<Sleep>>,
     peer: Peer,
     ended: bool,
+    /// Whether the stream may hold back bytes that it took.
+    unflushed: bool,
+    /// Keeps the peer attested; on attested links only.
+    attestation: Option<Box<Attestation>>,
+    /// Events since attestation was moved on.
+    events: usize,
     /// The place among the listener's connections, given back when this is dropped.
-    _place: Option<OwnedSemaphorePermit>,
+    _seat: Option<Seat>,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream, session: Session, peer: Peer, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(crate) fn new(stream: Stream, session: Session, peer: Peer) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(session.poll_timeout().into()));
-        Self { stream, session, timer, peer, ended: false, _place: place }
+        Self { stream, session, timer, peer, ended: false, unflushed: false, attestation: None, events: 0, _seat: None }
+    }
+
+    /// Keeps the place among the listener's connections for as long as this lives.
+    pub(crate) fn set_seat(&mut self, seat: Seat) {
+        self._seat = Some(seat);
+    }
+
+    /// Keeps the peer attested for as long as this lives.
+    pub(crate) fn set_attestation(&mut self, attestation: Attestation) {
+        self.attestation = Some(Box::new(attestation));
     }
 
     /// The next message or query of the peer.
@@ -70,7 +90,7 @@ impl Connection {
         self.session.set_message_max(bytes);
     }
 
-    /// Who is at the other end.
+    /// Who is at the other end. A peer that was attested again is another value with the same key.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
@@ -87,12 +107,44 @@ impl Connection {
         if self.ended {
             return Poll::Ready(Err(ConnectionError::ClosedLocally));
         }
-        let result = ready!(self.poll_drive(cx, Session::poll_event));
+        let result = ready!(self.poll_foreign_event(cx));
         if result.is_err() {
             self.ended = true;
             self.session.end();
         }
         Poll::Ready(result)
+    }
+
+    /// The next event that is the role's business.
+    fn poll_foreign_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ConnectionError>> {
+        loop {
+            // Also while events never end: a peer cannot talk its way out of being asked.
+            self.events = self.events.saturating_add(1);
+            if self.events >= ATTESTATION_EVENTS {
+                self.poll_attestation(cx)?;
+            }
+            let Poll::Ready(event) = self.poll_drive(cx, Session::poll_event)? else {
+                self.poll_attestation(cx)?;
+                return Poll::Pending;
+            };
+            match (event, &mut self.attestation) {
+                (Event::Query(query), Some(attestation)) => {
+                    if let Some(query) = attestation.handle_query(query, &self.stream, self.session.outbox())? {
+                        return Poll::Ready(Ok(Event::Query(query)));
+                    }
+                }
+                (event, _) => return Poll::Ready(Ok(event)),
+            }
+        }
+    }
+
+    fn poll_attestation(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        self.events = 0;
+        let Some(attestation) = &mut self.attestation else { return Ok(()) };
+        if let Some(peer) = attestation.poll(cx, &self.stream, self.session.outbox())? {
+            self.peer = peer;
+        }
+        Ok(())
     }
 
     fn poll_drive<T>(
@@ -106,8 +158,11 @@ impl Connection {
             }
             let flushed = self.poll_flush(cx);
             if self.session.is_finished() {
-                // The peer learns that no more comes; whether it still listens changes nothing.
-                let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+                // The peer learns that no more comes; whether it still listens changes nothing, and lingering has an end.
+                if Pin::new(&mut self.stream).poll_shutdown(cx).is_pending() {
+                    ready!(self.poll_timer(cx))?;
+                    continue;
+                }
                 return Poll::Ready(Err(ConnectionError::ClosedLocally));
             }
             let limit = self.session.read_limit();
@@ -116,7 +171,7 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.session.handle_end_of_stream())),
                 // A peer that closed takes no more, but what it said before is still heard out.
                 Poll::Ready(Ok(_)) => self.session.handle_read(Instant::now().into_std())?,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(ConnectionError::Transport(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(lost(error))),
                 Poll::Pending => {
                     flushed?;
                     ready!(self.poll_timer(cx))?;
@@ -131,15 +186,31 @@ impl Connection {
             let now = Instant::now().into_std();
             self.session.poll_transmit(now, cx.waker());
             if self.session.writer.is_empty() {
-                return Ok(());
+                return self.poll_flush_stream(cx);
             }
             match self.poll_write(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(ConnectionError::Transport(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => self.session.handle_written(now, written),
+                Poll::Ready(Ok(written)) => {
+                    self.unflushed = true;
+                    self.session.handle_written(now, written);
+                }
                 Poll::Ready(Err(error)) => return Err(ConnectionError::Transport(error)),
             }
         }
+    }
+
+    fn poll_flush_stream(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        if !self.unflushed {
+            return Ok(());
+        }
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            // Woken when the transport takes more.
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.unflushed = false,
+            Poll::Ready(Err(error)) => return Err(ConnectionError::Transport(error)),
+        }
+        Ok(())
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -175,7 +246,19 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.session.end();
+        if self.stream.tls().is_some() {
+            // So that the peer can tell our leaving from somebody who cuts the line; if it cannot be said now, it is not.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
     }
+}
+
+/// What a failed read means. TLS calls an end without its own close an unexpected one.
+fn lost(error: io::Error) -> ConnectionError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return ConnectionError::PeerTruncated;
+    }
+    ConnectionError::Transport(error)
 }
 
 impl fmt::Debug for Connection {

@@ -1,7 +1,7 @@
-//! Dials over TCP, on loopback only (there is no attestation yet), with the whole handshake.
+//! Dials over TCP, with the whole handshake. Without attestation only loopback is dialled.
 //!
 //! 1. proof of work, solved off the event loop; more than 28 bits are refused;
-//! 2. (TLS and attestation will come here);
+//! 2. TLS and attestation ([`ratls`]);
 //! 3. `tcp.connect`, `tcp.connected`.
 
 use std::future::Future;
@@ -22,6 +22,7 @@ use crate::error::{ConnectionError, DialError};
 use crate::limits::{HANDSHAKE_TIMEOUT, WORK_SOLVE_TIMEOUT};
 use crate::peer::Peer;
 use crate::pending::random_id;
+use crate::ratls::{self, Link, Side};
 use crate::session::Session;
 use crate::stream::Stream;
 
@@ -29,8 +30,10 @@ use crate::stream::Stream;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DialMode {
-    /// The answer to a proof-of-work challenge, then packets in plain.
-    Loopback,
+    /// The answer to a proof-of-work challenge, TLS, attestation, then packets.
+    Attested(Arc<Link>),
+    /// The answer to a proof-of-work challenge, then packets in plain: anyone on this host may read them.
+    InsecureLoopback,
     /// This record, as an original TLS router would, then packets: for a node that believes its router.
     InsecureBehindRouter {
         /// What the router would say about us.
@@ -48,10 +51,16 @@ pub struct DialConfig {
 }
 
 impl DialConfig {
+    /// An attested link, to any address.
+    #[must_use]
+    pub fn attested(addr: SocketAddr, link: Arc<Link>) -> Self {
+        Self { addr, mode: DialMode::Attested(link) }
+    }
+
     /// Plain packets on loopback.
     #[must_use]
-    pub fn loopback(addr: SocketAddr) -> Self {
-        Self { addr, mode: DialMode::Loopback }
+    pub fn insecure_loopback(addr: SocketAddr) -> Self {
+        Self { addr, mode: DialMode::InsecureLoopback }
     }
 }
 
@@ -79,7 +88,7 @@ impl TcpDialer {
 /// What the listener did wrong, which step took too long, or why this node did not try.
 pub async fn dial(config: DialConfig) -> Result<Connection, DialError> {
     let addr = config.addr;
-    if !addr.ip().is_loopback() {
+    if !matches!(config.mode, DialMode::Attested(_)) && !addr.ip().is_loopback() {
         return Err(DialError::NotLoopback { addr });
     }
     let connect = async { TcpStream::connect(addr).await.map_err(DialError::Io) };
@@ -87,7 +96,11 @@ pub async fn dial(config: DialConfig) -> Result<Connection, DialError> {
     stream.set_nodelay(true).map_err(DialError::Io)?;
     let mut stream = Stream::Tcp(stream);
     match config.mode {
-        DialMode::Loopback => answer_work(&mut stream).await?,
+        DialMode::Attested(link) => {
+            answer_work(&mut stream).await?;
+            return shake_hands_attested(stream, link, addr).await;
+        }
+        DialMode::InsecureLoopback => answer_work(&mut stream).await?,
         DialMode::InsecureBehindRouter { record } => send_record(&mut stream, &record).await?,
     }
     shake_hands(stream, Peer::LoopbackPlain { addr }).await
@@ -104,11 +117,23 @@ pub(crate) async fn answer_work(stream: &mut Stream) -> Result<(), DialError> {
     stream.write_all(&answer.encode()).await.map_err(lost)
 }
 
+/// TLS, attestation and the packet handshake of a dialer.
+pub(crate) async fn shake_hands_attested(
+    stream: Stream,
+    link: Arc<Link>,
+    addr: SocketAddr,
+) -> Result<Connection, DialError> {
+    let (stream, peer, attestation) = ratls::establish(stream, Side::Dialer, link, addr).await?.into_parts();
+    let mut connection = shake_hands(stream, peer).await?;
+    connection.set_attestation(attestation);
+    Ok(connection)
+}
+
 /// The packet handshake of a dialer.
 pub(crate) async fn shake_hands(stream: Stream, peer: Peer) -> Result<Connection, DialError> {
     let id = random_id().ok_or(DialError::Random)?;
     let session = Session::dialer(id, Instant::now().into_std());
-    let mut connection = Connection::new(stream, session, peer, None);
+    let mut connection = Connection::new(stream, session, peer);
     step("tcp.connected", HANDSHAKE_TIMEOUT, async { Ok(connection.open().await?) }).await?;
     Ok(connection)
 }

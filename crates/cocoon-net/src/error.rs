@@ -6,10 +6,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use cocoon_attest::{EvidenceError, Refusal};
+use cocoon_wire::DecodeError;
 use cocoon_wire::packet::FrameError;
 use cocoon_wire::router_record::RouterRecordError;
 
 use crate::limits::{QUERIES_IN_MAX, QUERIES_OUT_MAX};
+use crate::ratls::{IdentityError, LinkError};
 
 /// Who caused an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +73,9 @@ pub enum ConnectionError {
     /// The peer closed the connection inside a frame or a fragmented message.
     #[error("peer closed the connection in the middle of a message")]
     PeerTruncated,
+    /// The peer did not prove itself again on the open connection.
+    #[error("peer is no longer accepted: {0}")]
+    PeerAttestation(#[source] Refusal),
     /// The transport failed.
     #[error("connection lost: {0}")]
     Transport(#[source] io::Error),
@@ -93,7 +99,8 @@ impl ConnectionError {
             | Self::PeerSilent(_)
             | Self::PeerNotReading(_)
             | Self::PeerClosed
-            | Self::PeerTruncated => Fault::Peer,
+            | Self::PeerTruncated
+            | Self::PeerAttestation(_) => Fault::Peer,
             Self::Transport(_) => Fault::Network,
             Self::ClosedLocally => Fault::Local,
         }
@@ -160,10 +167,10 @@ pub enum QueryError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Only loopback is served for now.
+    /// Only loopback is served without attestation.
     #[error(
-        "{addr} is not a loopback address: peers are not attested yet, so anyone who reaches this port could read \
-         prompts; listen on 127.0.0.1 or [::1]"
+        "{addr} is not a loopback address: without attestation anyone who reaches this port could read prompts; listen \
+         on 127.0.0.1 or [::1], or require attested links"
     )]
     NotLoopback {
         /// The address asked for.
@@ -217,9 +224,41 @@ pub enum HandshakeError {
         /// The time it had.
         limit: Duration,
     },
+    /// TLS failed: another version, no certificate, one that is refused, or an alert of the peer.
+    #[error("peer's TLS is refused: {0}")]
+    PeerTls(#[source] rustls::Error),
+    /// TLS worked, but the peer did not ask for a link profile that is allowed here.
+    #[error("peer does not speak the link profile cocoon/2")]
+    PeerNoProfile,
+    /// A frame of the attested handshake that is too long, unreadable, or out of place.
+    #[error("peer broke the attested handshake: {0}")]
+    PeerLinkFrame(#[from] LinkFrameError),
+    /// Its evidence is refused.
+    #[error("peer is not accepted: {0}")]
+    PeerAttestation(#[source] Refusal),
+    /// It refuses our evidence, or has none to show. Both texts are the peer's and are shown quoted.
+    #[error("peer refused this node in its check {check:?}: {text:?}")]
+    PeerRefusedUs {
+        /// The check.
+        check: String,
+        /// The reason.
+        text: String,
+    },
+    /// This node has no evidence to show.
+    #[error("this node cannot show evidence")]
+    NoEvidence(#[source] EvidenceError),
+    /// This node has no certificate to show.
+    #[error("this node has no certificate to show")]
+    Identity(#[source] IdentityError),
+    /// The link was put together wrongly.
+    #[error("{0}")]
+    LinkMisuse(&'static str),
     /// The packet handshake failed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
+    /// Not the peer's fault: its place went to a newcomer while it was still working, or no connection place is left.
+    #[error("this node is full, so the peer has to come back later")]
+    Full,
     /// This node could not do its part.
     #[error("cannot draw random bytes")]
     Random,
@@ -248,14 +287,43 @@ pub enum DialError {
         /// The time it had.
         limit: Duration,
     },
+    /// TLS failed: another version, no certificate, one that is refused, or an alert of the listener.
+    #[error("listener's TLS is refused: {0}")]
+    PeerTls(#[source] rustls::Error),
+    /// TLS worked, but the listener did not ask for a link profile that is allowed here.
+    #[error("listener does not speak the link profile cocoon/2")]
+    PeerNoProfile,
+    /// A frame of the attested handshake that is too long, unreadable, or out of place.
+    #[error("listener broke the attested handshake: {0}")]
+    PeerLinkFrame(#[from] LinkFrameError),
+    /// Its evidence is refused.
+    #[error("listener is not accepted: {0}")]
+    PeerAttestation(#[source] Refusal),
+    /// It refuses our evidence, or has none to show. Both texts are the listener's and are shown quoted.
+    #[error("listener refused this node in its check {check:?}: {text:?}")]
+    PeerRefusedUs {
+        /// The check.
+        check: String,
+        /// The reason.
+        text: String,
+    },
+    /// This node has no evidence to show.
+    #[error("this node cannot show evidence")]
+    NoEvidence(#[source] EvidenceError),
+    /// This node has no certificate to show.
+    #[error("this node has no certificate to show")]
+    Identity(#[source] IdentityError),
+    /// The link was put together wrongly.
+    #[error("{0}")]
+    LinkMisuse(&'static str),
     /// The packet handshake failed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     /// The transport refused.
     #[error("cannot connect")]
     Io(#[source] io::Error),
-    /// Only loopback is dialled for now.
-    #[error("{addr} is not a loopback address: peers are not attested yet, so prompts must not leave this host")]
+    /// Only loopback is dialled without attestation.
+    #[error("{addr} is not a loopback address: without attestation prompts must not leave this host")]
     NotLoopback {
         /// The address asked for.
         addr: SocketAddr,
@@ -271,4 +339,125 @@ pub enum DialError {
     /// This node could not do its part.
     #[error("cannot draw random bytes")]
     Random,
+}
+
+/// How a frame of the attested handshake broke the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkFrameError {
+    /// Longer than its step allows; none of it was read.
+    #[error("a frame of {len} bytes where at most {max} are read")]
+    TooLong {
+        /// Its length.
+        len: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// Not the form of any frame.
+    #[error("an unreadable frame: {0}")]
+    Unreadable(#[from] DecodeError),
+    /// A frame of another step.
+    #[error("{frame} {step}")]
+    Unexpected {
+        /// The frame's constructor.
+        frame: &'static str,
+        /// Where it came.
+        step: &'static str,
+    },
+}
+
+impl HandshakeError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::PeerWrongWork
+            | Self::PeerRouterRecord(_)
+            | Self::PeerTimeout { .. }
+            | Self::PeerTls(_)
+            | Self::PeerNoProfile
+            | Self::PeerLinkFrame(_)
+            | Self::PeerAttestation(_) => Fault::Peer,
+            Self::Connection(error) => error.fault(),
+            // The peer only says what is wrong here.
+            Self::PeerRefusedUs { .. }
+            | Self::NoEvidence(_)
+            | Self::Identity(_)
+            | Self::LinkMisuse(_)
+            | Self::Full
+            | Self::Random => Fault::Local,
+        }
+    }
+}
+
+impl DialError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::PeerTooMuchWork { .. }
+            | Self::PeerNoChallenge
+            | Self::PeerTimeout { .. }
+            | Self::PeerTls(_)
+            | Self::PeerNoProfile
+            | Self::PeerLinkFrame(_)
+            | Self::PeerAttestation(_) => Fault::Peer,
+            Self::Connection(error) => error.fault(),
+            Self::Io(_) => Fault::Network,
+            // The peer only says what is wrong here.
+            Self::PeerRefusedUs { .. }
+            | Self::NoEvidence(_)
+            | Self::Identity(_)
+            | Self::LinkMisuse(_)
+            | Self::NotLoopback { .. }
+            | Self::WorkTimeout { .. }
+            | Self::Random => Fault::Local,
+        }
+    }
+}
+
+impl From<LinkError> for HandshakeError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::PeerTls(error) => Self::PeerTls(error),
+            LinkError::PeerNoProfile => Self::PeerNoProfile,
+            LinkError::PeerFrame(error) => Self::PeerLinkFrame(LinkFrameError::Unreadable(error)),
+            LinkError::PeerFrameTooLong { len, max } => Self::PeerLinkFrame(LinkFrameError::TooLong { len, max }),
+            LinkError::PeerUnexpectedFrame { frame, step } => {
+                Self::PeerLinkFrame(LinkFrameError::Unexpected { frame, step })
+            }
+            LinkError::PeerTimeout { step, limit } => Self::PeerTimeout { step, limit },
+            LinkError::PeerAttestation(refusal) => Self::PeerAttestation(refusal),
+            LinkError::PeerRefusedUs { check, text } => Self::PeerRefusedUs { check, text },
+            LinkError::PeerClosed => Self::Connection(ConnectionError::PeerClosed),
+            LinkError::Transport(error) => Self::Connection(ConnectionError::Transport(error)),
+            LinkError::NoEvidence(error) => Self::NoEvidence(error),
+            LinkError::Identity(error) => Self::Identity(error),
+            LinkError::Misuse(what) => Self::LinkMisuse(what),
+            LinkError::Random => Self::Random,
+        }
+    }
+}
+
+impl From<LinkError> for DialError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::PeerTls(error) => Self::PeerTls(error),
+            LinkError::PeerNoProfile => Self::PeerNoProfile,
+            LinkError::PeerFrame(error) => Self::PeerLinkFrame(LinkFrameError::Unreadable(error)),
+            LinkError::PeerFrameTooLong { len, max } => Self::PeerLinkFrame(LinkFrameError::TooLong { len, max }),
+            LinkError::PeerUnexpectedFrame { frame, step } => {
+                Self::PeerLinkFrame(LinkFrameError::Unexpected { frame, step })
+            }
+            LinkError::PeerTimeout { step, limit } => Self::PeerTimeout { step, limit },
+            LinkError::PeerAttestation(refusal) => Self::PeerAttestation(refusal),
+            LinkError::PeerRefusedUs { check, text } => Self::PeerRefusedUs { check, text },
+            LinkError::PeerClosed => Self::Connection(ConnectionError::PeerClosed),
+            LinkError::Transport(error) => Self::Connection(ConnectionError::Transport(error)),
+            LinkError::NoEvidence(error) => Self::NoEvidence(error),
+            LinkError::Identity(error) => Self::Identity(error),
+            LinkError::Misuse(what) => Self::LinkMisuse(what),
+            LinkError::Random => Self::Random,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! From the outside in (wire.md, sections 1 and 6):
 //!
 //! 1. [`Listener`] or [`dial`] give a byte stream; proof of work (or, in interoperability tests, the record of the
-//!    original's router) comes first. TLS will sit between the two.
+//!    original's router) comes first, then TLS and attestation ([`ratls`]).
 //! 2. [`Pending::handshake`] turns an accepted stream into a [`Connection`] by `tcp.connect` and `tcp.connected`.
 //! 3. One task owns the [`Connection`] and calls [`next`](Connection::next) in a loop: it reads, writes, answers
 //!    pings, matches answers with queries, and returns what the role has to handle.
@@ -31,8 +31,9 @@
 //! # }
 //! ```
 //!
-//! **Nothing is attested yet**, so both ends refuse every address off loopback. No message is ever logged.
+//! Without attestation, both ends refuse every address off loopback. No message is ever logged.
 
+mod admission;
 mod backoff;
 mod connection;
 mod dial;
@@ -43,21 +44,25 @@ pub mod memory;
 mod outbox;
 mod peer;
 mod pending;
+pub mod ratls;
 mod session;
 mod stream;
 mod transport;
 mod work;
 
+pub use admission::{ListenLimits, SourceLimits};
 pub use backoff::Backoff;
 pub use connection::Connection;
 pub use dial::{DialConfig, DialMode, TcpDialer, dial};
 pub use error::{
-    AcceptError, BindError, ConnectionError, DialError, Fault, FragmentError, HandshakeError, QueryError, SendError,
+    AcceptError, BindError, ConnectionError, DialError, Fault, FragmentError, HandshakeError, LinkFrameError,
+    QueryError, SendError,
 };
-pub use listener::{ListenConfig, ListenLimits, ListenMode, Listener};
+pub use listener::{ListenConfig, ListenMode, Listener};
 pub use memory::memory_pair;
 pub use outbox::{Outbox, Ticket, Withdrawal};
 pub use peer::Peer;
 pub use pending::Pending;
+pub use ratls::{AttestedPeer, Identity, IdentityError, Link, Prover, Verifier};
 pub use session::{Event, IncomingQuery};
 pub use transport::{Acceptor, Dialer};

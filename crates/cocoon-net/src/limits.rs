@@ -27,7 +27,7 @@ pub const CLOSE_LINGER_MAX: Duration = Duration::from_secs(5);
 /// From the end of the proof of work to `tcp.connected`: one round trip, and room for a slow link.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a listener waits for the answer to a proof-of-work challenge above [`WORK_INLINE_BITS_MAX`].
+/// How long a listener waits for the answer to a proof-of-work challenge above [`WORK_QUICK_BITS_MAX`].
 /// The default of 20 bits takes 2^20 hashes on average: a second on a slow core, and luck may need ten times that.
 pub const WORK_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -44,7 +44,7 @@ pub const WORK_BATCH: u64 = 1024;
 /// Challenges up to this many bits are solved in place: 64 hashes on average cost less than a thread switch.
 pub const WORK_INLINE_BITS_MAX: i32 = 6;
 
-/// Connections that one listener holds, handshakes included. Each costs two buffers ([`READ_BUFFER_BYTES`]
+/// Connections that one listener holds, handshakes not included. Each costs two buffers ([`READ_BUFFER_BYTES`]
 /// and a small one) when idle, so this is about 64 MiB. Configurable per listener.
 pub const CONNECTIONS_MAX: usize = 1024;
 
@@ -124,8 +124,162 @@ pub const MEMORY_LINK_BYTES: usize = 256 << 10;
 /// Dials waiting in an in-memory listener.
 pub const MEMORY_BACKLOG_MAX: usize = 128;
 
+/// A peer's certificate: a quote of the original's profile, which is bounded by `cocoon_attest`, and 4 KiB for the rest.
+/// One without a quote has 250 bytes.
+pub const CERTIFICATE_BYTES_MAX: usize = cocoon_attest::limits::QUOTE_BYTES_MAX + (4 << 10);
+
+/// Extensions of a peer's certificate; the original writes seven. Each is compared with all others.
+pub const CERTIFICATE_EXTENSIONS_MAX: usize = 16;
+
+/// How long a certificate is valid, in seconds: a day, as the original's. Long enough to outlive a night without the
+/// clock's server, short enough that an old one is no identity.
+pub const CERTIFICATE_LIFETIME_S: u64 = 24 * 60 * 60;
+
+/// How far clocks of two honest nodes may be apart, in seconds (attestation.md, section 9).
+pub const CERTIFICATE_CLOCK_SKEW_S: u64 = 5 * 60;
+
+/// Handshakes in progress at one listener, apart from its connections. After its work is done, each may hold a TLS
+/// session and up to 1 MiB of evidence that is still arriving, so this is 256 MiB at the very worst. An honest handshake
+/// takes a second, so this many are a few hundred new peers a second.
+pub const HANDSHAKES_MAX: usize = 256;
+
+/// Handshakes in progress of one IPv4 address or IPv6 /64: a machine whose every role reconnects at once, and a
+/// sixteenth of all places.
+pub const HANDSHAKES_PER_SOURCE_MAX: usize = 16;
+
+/// Connections of one IPv4 address or IPv6 /64: some dozens of workers or clients behind one NAT, and a sixteenth of all
+/// places. An operator with a larger site behind one address raises it.
+pub const CONNECTIONS_PER_SOURCE_MAX: usize = 64;
+
+/// Handshakes in progress from this host: all of them. Whoever runs programs here has other means of harm, and tunnels
+/// and reverse proxies make every peer look like this host.
+pub const LOOPBACK_HANDSHAKES_MAX: usize = HANDSHAKES_MAX;
+
+/// Connections from this host: all of them, for the same reasons.
+pub const LOOPBACK_CONNECTIONS_MAX: usize = CONNECTIONS_MAX;
+
+/// The most work that load alone brings about: what original listeners always ask for, a third of a second on one core.
+/// More would lock out honest dialers on small machines before it stops anyone.
+pub const POW_DIFFICULTY_BITS_UNDER_LOAD: i32 = 20;
+
+/// Arrivals are counted over this long: long enough to see a flood in the noise, short enough to forget it soon.
+pub const ARRIVAL_WINDOW: Duration = Duration::from_secs(10);
+
+/// Admitted arrivals in a window that ask for no work: 50 a second, as when all clients of a proxy reconnect.
+pub const ARRIVALS_IDLE: u32 = 500;
+
+/// Admitted arrivals in a window that ask for the most work: 1000 a second. Two cores do about as many TLS handshakes.
+pub const ARRIVALS_FULL: u32 = 10_000;
+
+/// Arrivals of one source in a window that ask for no work: two a second, as a dialer with its backoff and its siblings.
+pub const SOURCE_ARRIVALS_IDLE: u32 = 20;
+
+/// Arrivals of one source in a window that ask for the most work: 20 a second.
+pub const SOURCE_ARRIVALS_FULL: u32 = 200;
+
+/// As [`SOURCE_ARRIVALS_IDLE`], for all programs of this host together: as for everyone.
+pub const LOOPBACK_ARRIVALS_IDLE: u32 = ARRIVALS_IDLE;
+
+/// As [`SOURCE_ARRIVALS_FULL`], for all programs of this host together: as for everyone.
+pub const LOOPBACK_ARRIVALS_FULL: u32 = ARRIVALS_FULL;
+
+/// Counters of arrivals in one row; sources share them by hash. With [`ARRIVAL_ROWS`] rows the table has 24 KiB,
+/// whatever happens. Strangers must make 20 000 arrivals in a window before an average counter looks like a source that
+/// has to work.
+pub const ARRIVAL_COLUMNS: usize = 1024;
+
+/// Rows of counters; a source has to share one in each before it is taken for a busier one.
+pub const ARRIVAL_ROWS: usize = 2;
+
+/// Salts change this often, and answers to the last one still count: so no answer that comes within
+/// [`WORK_ANSWER_TIMEOUT`] is too late, and none is good for more than twice this.
+pub const SALT_BUCKET: Duration = Duration::from_secs(60);
+
+/// The work up to which a listener waits for [`HANDSHAKE_TIMEOUT`] only: 2^16 hashes are a tenth of a second on a slow
+/// core, so ten seconds are plenty even for ten unlucky dialers in a queue.
+pub const WORK_QUICK_BITS_MAX: i32 = 16;
+
+/// All steps of a listener's handshake together. An honest one takes seconds; the hardest work is half a minute on a slow
+/// core, and attestation waits for quotes. A peer that uses up each step's own time loses its place after this.
+pub const HANDSHAKE_TOTAL_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// From the first byte of TLS to the packets, all steps of an attested handshake together: whoever is slow in each of
+/// them a little is cut off here.
+pub const ATTEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The hellos: one round trip, and room for a slow link.
+pub const ATTEST_HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Both sides' evidence: a full line of quotes ([`QUOTES_WAITING_MAX`] of a second each), and a megabyte on a slow link.
+pub const ATTEST_EVIDENCE_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// The peer's verdict: it may have to fetch collateral first ([`COLLATERAL_TIMEOUT`]).
+pub const ATTEST_VERDICT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a refusal waits for the peer to read it. The peer is no friend, and the reason is short.
+pub const ATTEST_REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Room made at once for a frame of the attested handshake; more only as bytes arrive.
+pub const ATTEST_READ_BYTES: usize = 4 << 10;
+
+/// After this time a node writes itself a new certificate, in seconds. An hour, as the original: far below
+/// [`CERTIFICATE_LIFETIME_S`].
+pub const CERTIFICATE_RENEWED_AFTER_S: u64 = 60 * 60;
+
+/// Quotes that wait for the platform. At a second each (the slowest measured) the last one is still in time for
+/// [`ATTEST_EVIDENCE_TIMEOUT`]; more would only be late together.
+pub const QUOTES_WAITING_MAX: usize = 32;
+
+/// One quote, GPU evidence included: ten times the slowest that was measured.
+pub const QUOTE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long evidence waits for collateral to staple. It is a courtesy.
+pub const STAPLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an appraisal waits for collateral of our own.
+pub const COLLATERAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Appraisals at the same time. Each takes a core for 2 to 13 ms; more at once would not be sooner.
+pub const APPRAISALS_MAX: usize = 2;
+
+/// Peers whose session key is remembered: more than a proxy has workers. A remembered appraisal holds its evidence,
+/// 100 KiB, so this is at most 50 MiB.
+pub const SESSIONS_MAX: usize = 512;
+
+/// Verdicts kept of evidence that may come again (`cocoon-v1` only).
+pub const VERDICTS_MAX: usize = 256;
+
+/// Kinds of platform whose TCB evaluation number is remembered; Intel has some dozens.
+pub const TCB_FLOORS_MAX: usize = 1024;
+
+/// Ciphertext read at once on an attested link: two full records. Each connection holds as much, so that a thousand of
+/// them hold 32 MiB more than without TLS.
+pub const TLS_READ_BYTES: usize = 32 << 10;
+
+/// From a challenge on an open connection to the answer: the peer's line of quotes, and a queue of data before it.
+pub const REATTEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Challenges of one peer are answered no more often than this.
+pub const REATTEST_SPACING: Duration = Duration::from_secs(1);
+
+/// Pause before a challenge that found our own queue full is queued again.
+pub const REATTEST_RETRY: Duration = Duration::from_secs(1);
+
+/// Events handed to a role before re-attestation is looked at even though more events wait.
+pub const ATTESTATION_EVENTS: usize = 64;
+
 // What a sender may have begun must fit what a receiver puts together.
 const _: () = assert!(DATA_QUEUE_BYTES_MAX <= REASSEMBLY_BYTES_MAX);
 const _: () = assert!(MESSAGE_MAX < DATA_QUEUE_BYTES_MAX);
 const _: () = assert!(PING_AFTER.as_secs() < DIALER_SILENCE_MAX.as_secs());
 const _: () = assert!(READ_ROOM_MIN < READ_BUFFER_BYTES);
+const _: () = assert!(WORK_ANSWER_TIMEOUT.as_secs() <= SALT_BUCKET.as_secs());
+const _: () = assert!(WORK_ANSWER_TIMEOUT.as_secs() + HANDSHAKE_TIMEOUT.as_secs() < HANDSHAKE_TOTAL_TIMEOUT.as_secs());
+const _: () = assert!(WORK_INLINE_BITS_MAX <= WORK_QUICK_BITS_MAX);
+const _: () = assert!(HANDSHAKES_PER_SOURCE_MAX * 16 <= HANDSHAKES_MAX);
+const _: () = assert!(CONNECTIONS_PER_SOURCE_MAX * 16 <= CONNECTIONS_MAX);
+const _: () = assert!(CERTIFICATE_RENEWED_AFTER_S + CERTIFICATE_CLOCK_SKEW_S < CERTIFICATE_LIFETIME_S);
+const _: () = assert!(COLLATERAL_TIMEOUT.as_secs() < ATTEST_VERDICT_TIMEOUT.as_secs());
+const _: () = assert!(QUOTE_TIMEOUT.as_secs() < ATTEST_EVIDENCE_TIMEOUT.as_secs());
+const _: () = assert!(ATTEST_EVIDENCE_TIMEOUT.as_secs() < ATTEST_TIMEOUT.as_secs());
+const _: () = assert!(cocoon_wire::limits::ATTEST_EVIDENCE_MAX <= UNFRAGMENTED_BYTES_MAX);

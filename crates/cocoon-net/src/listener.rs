@@ -1,8 +1,8 @@
-//! Accepts TCP streams, on loopback only, up to a number of connections.
+//! Accepts TCP streams and hands them on as [`Pending`], as many as the [`admission`](crate::admission) rules let in.
 //!
-//! There is no attestation yet: whoever connects could read what a role sends it. So a listener refuses to open on any
-//! address that another machine could reach. [`ListenMode::InsecureBehindRouter`] exists for interoperability tests
-//! with original nodes and believes what it is told.
+//! Without attestation whoever connects could read what a role sends it. So only [`ListenMode::Attested`] opens on an
+//! address that another machine can reach. [`ListenMode::InsecureBehindRouter`] exists for interoperability tests with
+//! original nodes and believes what it is told.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,57 +10,55 @@ use std::sync::Arc;
 
 use cocoon_wire::limits::POW_DIFFICULTY_BITS_MAX;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
+use crate::admission::ListenLimits;
+use crate::admission::door::Door;
 use crate::error::{AcceptError, BindError};
-use crate::limits::{ACCEPT_RETRY, CONNECTIONS_MAX};
+use crate::limits::ACCEPT_RETRY;
 use crate::peer::Peer;
 use crate::pending::{Gate, Pending};
+use crate::ratls::Link;
 use crate::stream::Stream;
 
 /// What comes before the packets on an accepted stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ListenMode {
-    /// A proof-of-work challenge, then packets in plain.
-    Loopback,
+    /// A proof-of-work challenge, TLS, attestation, then packets.
+    Attested(Arc<Link>),
+    /// A proof-of-work challenge, then packets in plain: anyone on this host may read them.
+    InsecureLoopback,
     /// The record of an original TLS router about the peer, unverified, then packets. No proof of work: the router
     /// asked for it.
     InsecureBehindRouter,
 }
 
-/// Bounds of one listener.
-#[derive(Debug, Clone, Copy)]
-pub struct ListenLimits {
-    /// Connections held at once, handshakes included; more are closed at once.
-    pub connections_max: usize,
-}
-
-impl Default for ListenLimits {
-    fn default() -> Self {
-        Self { connections_max: CONNECTIONS_MAX }
-    }
-}
-
 /// What to listen on and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ListenConfig {
     /// The address; port 0 takes a free one.
     pub addr: SocketAddr,
     /// What comes before the packets.
     pub mode: ListenMode,
-    /// Difficulty of the proof of work. 0, the default on loopback, still sends the challenge that dialers wait for;
-    /// an original listener asks for 20.
+    /// The least difficulty of the proof of work, whatever the load. 0, the default, still sends the challenge that
+    /// dialers wait for, and asks for work only under load; an original listener always asks for 20.
     pub pow_difficulty_bits: i32,
     /// Bounds.
     pub limits: ListenLimits,
 }
 
 impl ListenConfig {
-    /// Plain packets on loopback, without work.
+    /// Attested links, on any address.
     #[must_use]
-    pub fn loopback(addr: SocketAddr) -> Self {
-        Self { addr, mode: ListenMode::Loopback, pow_difficulty_bits: 0, limits: ListenLimits::default() }
+    pub fn attested(addr: SocketAddr, link: Arc<Link>) -> Self {
+        Self { addr, mode: ListenMode::Attested(link), pow_difficulty_bits: 0, limits: ListenLimits::default() }
+    }
+
+    /// Plain packets on loopback.
+    #[must_use]
+    pub fn insecure_loopback(addr: SocketAddr) -> Self {
+        Self { addr, mode: ListenMode::InsecureLoopback, pow_difficulty_bits: 0, limits: ListenLimits::default() }
     }
 }
 
@@ -68,30 +66,36 @@ impl ListenConfig {
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    config: ListenConfig,
+    mode: ListenMode,
     addr: SocketAddr,
-    places: Arc<Semaphore>,
+    door: Door,
 }
 
 impl Listener {
     /// Opens the socket.
     ///
     /// # Errors
-    /// When the address is not loopback, when no dialer would do the work, or when the system refuses.
+    /// When another machine could reach the address and links are not attested, when no dialer would do the work, or
+    /// when the system refuses.
     pub async fn bind(config: ListenConfig) -> Result<Self, BindError> {
-        let addr = config.addr;
-        if !addr.ip().is_loopback() {
+        let ListenConfig { addr, mode, pow_difficulty_bits, limits } = config;
+        if !matches!(mode, ListenMode::Attested(_)) && !addr.ip().is_loopback() {
             return Err(BindError::NotLoopback { addr });
         }
-        let (bits, max) = (config.pow_difficulty_bits, POW_DIFFICULTY_BITS_MAX);
-        if !(0..=max).contains(&bits) {
+        let max = POW_DIFFICULTY_BITS_MAX;
+        let asked = [pow_difficulty_bits, limits.pow_difficulty_bits_max];
+        if let Some(bits) = asked.into_iter().find(|bits| !(0..=max).contains(bits)) {
             return Err(BindError::TooMuchWork { bits, max });
         }
         let fail = |source| BindError::Io { addr, source };
         let socket = TcpListener::bind(addr).await.map_err(fail)?;
         let addr = socket.local_addr().map_err(fail)?;
-        let places = Arc::new(Semaphore::new(config.limits.connections_max));
-        Ok(Self { socket, config, addr, places })
+        let mut keys = [[0; 32]; 2];
+        for key in &mut keys {
+            getrandom::fill(key).map_err(|error| fail(io::Error::other(error.to_string())))?;
+        }
+        let door = Door::new(limits, pow_difficulty_bits, keys, Instant::now().into_std());
+        Ok(Self { socket, mode, addr, door })
     }
 
     /// The address with the port that was taken.
@@ -126,17 +130,13 @@ impl Listener {
     }
 
     fn admit(&self, stream: TcpStream, addr: SocketAddr) -> Option<Pending> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            tracing::debug!("closed a stream: the listener is full");
-            return None;
-        };
+        let admitted = self.door.admit(Instant::now().into_std(), addr);
+        let place = admitted.inspect_err(|full| tracing::debug!(?full, "closed a stream")).ok()?;
         // A stream that cannot have its delay switched off is gone already; the handshake will find out.
         let _ = stream.set_nodelay(true);
-        let gate = match self.config.mode {
-            ListenMode::Loopback => {
-                let difficulty_bits = self.config.pow_difficulty_bits;
-                Gate::Work { difficulty_bits, peer: Peer::LoopbackPlain { addr } }
-            }
+        let gate = match &self.mode {
+            ListenMode::Attested(link) => Gate::Attested { link: Arc::clone(link), addr },
+            ListenMode::InsecureLoopback => Gate::Work { peer: Peer::LoopbackPlain { addr } },
             ListenMode::InsecureBehindRouter => Gate::InsecureRouterRecord,
         };
         Some(Pending::new(Stream::Tcp(stream), gate, Some(place)))

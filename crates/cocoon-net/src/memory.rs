@@ -1,13 +1,14 @@
 //! Byte streams in memory, for tests of this crate and of the roles: latency, odd chunks, cuts and half-open links,
 //! under tokio's clock (paused or not), the same on every run.
 //!
-//! [`MemoryNetwork`] gives [`Dialer`]s and [`Acceptor`]s that go through the whole handshake; [`memory_pair`] gives
-//! two connections that are past it. Not for production: nobody but this process is ever at the other end.
+//! [`MemoryNetwork`] gives [`Dialer`]s and [`Acceptor`]s that go through the whole handshake, attested or not;
+//! [`memory_pair`] gives two connections that are past it. Not for production: nobody but this process is ever at the other end.
 
 mod pipe;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +21,15 @@ use crate::error::{AcceptError, DialError};
 use crate::limits::{MEMORY_BACKLOG_MAX, MEMORY_LINK_BYTES};
 use crate::peer::Peer;
 use crate::pending::{Gate, Pending};
+use crate::ratls::Link;
 use crate::session::{Session, Side};
 use crate::stream::Stream;
 use crate::transport::{Acceptor, Dialer};
 
 pub use crate::memory::pipe::{MemoryLink, MemoryStream};
+
+/// The address of whoever is in this process.
+const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// How a link behaves.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +82,7 @@ pub fn memory_pair_with(name: &str, options: LinkOptions) -> (Connection, Connec
     let name: Arc<str> = name.into();
     let end = |stream, side, first_query_id| {
         let session = Session::open(side, first_query_id, Instant::now().into_std());
-        Connection::new(Stream::Memory(stream), session, Peer::InMemory { name: Arc::clone(&name) }, None)
+        Connection::new(Stream::Memory(stream), session, Peer::InMemory { name: Arc::clone(&name) })
     };
     (end(near, Side::Dialer, 1), end(far, Side::Listener, 1), link)
 }
@@ -107,13 +112,39 @@ impl MemoryNetwork {
         let name: Arc<str> = name.into();
         let (streams, receiver) = mpsc::channel(MEMORY_BACKLOG_MAX);
         self.with(|listeners| listeners.insert(Arc::clone(&name), Place { streams, options, links: Vec::new() }));
-        MemoryAcceptor { name, streams: tokio::sync::Mutex::new(receiver) }
+        MemoryAcceptor { name, link: None, streams: tokio::sync::Mutex::new(receiver) }
     }
 
     /// A dialer of a name, which need not have a listener yet.
     #[must_use]
     pub fn dialer(&self, name: &str) -> MemoryDialer {
-        MemoryDialer { network: self.clone(), name: name.into() }
+        MemoryDialer { network: self.clone(), name: name.into(), link: None }
+    }
+
+    /// As [`listen`](Self::listen), on attested links.
+    #[must_use]
+    pub fn listen_attested(&self, name: &str, options: LinkOptions, link: Arc<Link>) -> MemoryAcceptor {
+        MemoryAcceptor { link: Some(link), ..self.listen(name, options) }
+    }
+
+    /// As [`dialer`](Self::dialer), over attested links.
+    #[must_use]
+    pub fn dialer_attested(&self, name: &str, link: Arc<Link>) -> MemoryDialer {
+        MemoryDialer { link: Some(link), ..self.dialer(name) }
+    }
+
+    /// A bare stream to a name, with the proof of work behind it: for peers that do not keep to the protocol.
+    ///
+    /// # Errors
+    /// When nobody listens, or the listener asks for more than a proof of work.
+    pub async fn open_raw(&self, name: &str) -> Result<MemoryStream, DialError> {
+        let refused = || DialError::Io(std::io::ErrorKind::ConnectionRefused.into());
+        let mut stream = Stream::Memory(self.open(name).ok_or_else(refused)?);
+        crate::dial::answer_work(&mut stream).await?;
+        match stream {
+            Stream::Memory(stream) => Ok(stream),
+            Stream::Tcp(_) | Stream::Tls(_) => Err(refused()),
+        }
     }
 
     /// Resets every connection to a name; the listener stays.
@@ -157,6 +188,7 @@ impl fmt::Debug for MemoryNetwork {
 pub struct MemoryDialer {
     network: MemoryNetwork,
     name: Arc<str>,
+    link: Option<Arc<Link>>,
 }
 
 #[async_trait]
@@ -165,6 +197,9 @@ impl Dialer for MemoryDialer {
         let refused = || DialError::Io(std::io::ErrorKind::ConnectionRefused.into());
         let mut stream = Stream::Memory(self.network.open(&self.name).ok_or_else(refused)?);
         crate::dial::answer_work(&mut stream).await?;
+        if let Some(link) = &self.link {
+            return crate::dial::shake_hands_attested(stream, Arc::clone(link), NOWHERE).await;
+        }
         crate::dial::shake_hands(stream, Peer::InMemory { name: Arc::clone(&self.name) }).await
     }
 }
@@ -173,6 +208,7 @@ impl Dialer for MemoryDialer {
 #[derive(Debug)]
 pub struct MemoryAcceptor {
     name: Arc<str>,
+    link: Option<Arc<Link>>,
     streams: tokio::sync::Mutex<mpsc::Receiver<MemoryStream>>,
 }
 
@@ -180,7 +216,10 @@ pub struct MemoryAcceptor {
 impl Acceptor for MemoryAcceptor {
     async fn accept(&self) -> Result<Pending, AcceptError> {
         let stream = self.streams.lock().await.recv().await.ok_or(AcceptError::Closed)?;
-        let peer = Peer::InMemory { name: Arc::clone(&self.name) };
-        Ok(Pending::new(Stream::Memory(stream), Gate::Work { difficulty_bits: 0, peer }, None))
+        let gate = match &self.link {
+            Some(link) => Gate::Attested { link: Arc::clone(link), addr: NOWHERE },
+            None => Gate::Work { peer: Peer::InMemory { name: Arc::clone(&self.name) } },
+        };
+        Ok(Pending::new(Stream::Memory(stream), gate, None))
     }
 }

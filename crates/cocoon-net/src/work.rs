@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cocoon_wire::pow::{Answer, Challenge, solve_range, verify};
+use cocoon_wire::pow::{Answer, Challenge, solve_range};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
@@ -15,15 +15,15 @@ use crate::limits::{WORK_BATCH, WORK_INLINE_BITS_MAX, WORK_SOLVERS_MAX};
 
 static SOLVERS: Semaphore = Semaphore::const_new(WORK_SOLVERS_MAX);
 
-/// Listener: sends a challenge and waits for the answer; whether it is right.
-pub(crate) async fn demand<S>(stream: &mut S, challenge: &Challenge) -> io::Result<bool>
+/// Listener: sends a challenge and waits for the answer; `None` when it is none. Whether it is right, the caller knows.
+pub(crate) async fn demand<S>(stream: &mut S, challenge: &Challenge) -> io::Result<Option<Answer>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     stream.write_all(&challenge.encode()).await?;
     let mut answer = [0; Answer::LEN];
     stream.read_exact(&mut answer).await?;
-    Ok(Answer::decode(&answer).is_ok_and(|answer| verify(challenge, &answer)))
+    Ok(Answer::decode(&answer).ok())
 }
 
 /// Dialer: reads the 24 bytes of a challenge, which may be anything.
@@ -74,6 +74,8 @@ mod tests {
     use std::pin::pin;
     use std::task::Poll;
     use std::time::{Duration, Instant};
+
+    use cocoon_wire::pow::verify;
 
     use super::*;
 

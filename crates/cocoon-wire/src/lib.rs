@@ -17,6 +17,7 @@
 //! allocation is never larger than what has already arrived.
 //! The protocol is described in `docs/protocol.md`.
 
+pub mod attestation;
 mod bare;
 mod encoded;
 pub mod failure;

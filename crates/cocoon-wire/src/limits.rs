@@ -111,6 +111,32 @@ pub const POW_DIFFICULTY_BITS_ORIGINAL: i32 = 20;
 /// Longest peer record of a router, without its length; the recorded one has 572 bytes.
 pub const ROUTER_RECORD_MAX: usize = 4 * 1024;
 
+/// Longest hello of an attested link: a role, a nonce, a hash and some format names make 200 bytes.
+pub const ATTEST_HELLO_MAX: usize = 4 * 1024;
+
+/// Longest evidence frame of an attested link: a quote, an event log and eight GPU reports make 200 KiB.
+pub const ATTEST_EVIDENCE_MAX: usize = 1024 * 1024;
+
+/// Longest verdict frame of an attested link: a check's name and one text.
+pub const ATTEST_VERDICT_MAX: usize = 2 * 1024;
+
+/// Most formats of evidence that a hello may name; three exist.
+pub const ATTEST_FORMATS_MAX: usize = 16;
+
+/// Longest name of a role, a format or a check.
+pub const ATTEST_NAME_MAX: usize = 32;
+
+/// Longest reason of a refusal; longer ones are cut by whoever writes them.
+pub const ATTEST_TEXT_MAX: usize = 1024;
+
+/// Most certificates beside a report: a chain has three.
+pub const ATTEST_CERTIFICATES_MAX: usize = 8;
+
+/// Most GPUs of one machine: the largest confidential ones have eight.
+pub const ATTEST_GPUS_MAX: usize = 16;
+
+const _: () = assert!(ATTEST_TEXT_MAX < ATTEST_VERDICT_MAX);
+const _: () = assert!(ATTEST_EVIDENCE_MAX < FRAME_LEN_MAX);
 const _: () = assert!(ANSWER_PART_MAX < FRAGMENT_MAX);
 const _: () = assert!(FRAGMENT_MAX < FRAME_LEN_MAX);
 const _: () = assert!(REQUEST_BODY_MAX < MESSAGE_MAX);

@@ -1859,6 +1859,313 @@ impl Bare for HttpResponse {
     }
 }
 
+/// `attest.blob data:bytes = attest.Blob`
+pub(crate) struct AttestBlob {
+    pub(crate) data: Bytes,
+}
+
+impl Bare for AttestBlob {
+    const ID: u32 = 0xfdf6_9b79;
+    const SIZE_MIN: usize = 4;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let data = reader.bytes()?;
+        Ok(Self { data })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(&self.data);
+    }
+}
+
+/// `attest.key key:int256 = attest.Key`
+pub(crate) struct AttestKey {
+    pub(crate) key: [u8; 32],
+}
+
+impl Bare for AttestKey {
+    const ID: u32 = 0xc2e7_46af;
+    const SIZE_MIN: usize = 32;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let key = reader.int256()?;
+        Ok(Self { key })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.key);
+    }
+}
+
+/// `attest.format name:string = attest.Format`
+pub(crate) struct AttestFormat {
+    pub(crate) name: String,
+}
+
+impl Bare for AttestFormat {
+    const ID: u32 = 0x8d15_1496;
+    const SIZE_MIN: usize = 4;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let name = reader.string()?;
+        Ok(Self { name })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.string(&self.name);
+    }
+}
+
+/// `attest.gpu report:bytes certificate_chain:string = attest.Gpu`
+pub(crate) struct AttestGpu {
+    pub(crate) report: Bytes,
+    pub(crate) certificate_chain: String,
+}
+
+impl Bare for AttestGpu {
+    const ID: u32 = 0x9fce_3b1a;
+    const SIZE_MIN: usize = 8;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let report = reader.bytes()?;
+        let certificate_chain = reader.string()?;
+        Ok(Self { report, certificate_chain })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(&self.report);
+        writer.string(&self.certificate_chain);
+    }
+}
+
+/// `attest.tdx quote:bytes = attest.Platform`
+pub(crate) struct AttestTdx {
+    pub(crate) quote: Bytes,
+}
+
+impl Bare for AttestTdx {
+    const ID: u32 = 0xf9ec_4de9;
+    const SIZE_MIN: usize = 4;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let quote = reader.bytes()?;
+        Ok(Self { quote })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(&self.quote);
+    }
+}
+
+/// `attest.sevSnp report:bytes certificates:vector attest.blob = attest.Platform`
+pub(crate) struct AttestSevSnp {
+    pub(crate) report: Bytes,
+    pub(crate) certificates: Vec<AttestBlob>,
+}
+
+impl Bare for AttestSevSnp {
+    const ID: u32 = 0x2b4a_9543;
+    const SIZE_MIN: usize = 8;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let report = reader.bytes()?;
+        let certificates = reader.vector()?;
+        Ok(Self { report, certificates })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(&self.report);
+        writer.vector(&self.certificates);
+    }
+}
+
+/// `attest.hello version:int role:string nonce:int256 asks:Bool formats:vector attest.format policy_hash:int256 gpu:Bool staple:Bool flags:# session_key:flags.0?attest.key = attest.Message`
+pub(crate) struct AttestHello {
+    pub(crate) version: i32,
+    pub(crate) role: String,
+    pub(crate) nonce: [u8; 32],
+    pub(crate) asks: bool,
+    pub(crate) formats: Vec<AttestFormat>,
+    pub(crate) policy_hash: [u8; 32],
+    pub(crate) gpu: bool,
+    pub(crate) staple: bool,
+    pub(crate) session_key: Option<AttestKey>,
+}
+
+impl Bare for AttestHello {
+    const ID: u32 = 0x177a_aff8;
+    const SIZE_MIN: usize = 92;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let version = reader.int()?;
+        let role = reader.string()?;
+        let nonce = reader.int256()?;
+        let asks = reader.bool()?;
+        let formats = reader.vector()?;
+        let policy_hash = reader.int256()?;
+        let gpu = reader.bool()?;
+        let staple = reader.bool()?;
+        let flags = reader.flags(1)?;
+        let session_key = if flags & 1 == 0 { None } else { Some(AttestKey::read(reader)?) };
+        Ok(Self { version, role, nonce, asks, formats, policy_hash, gpu, staple, session_key })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int(self.version);
+        writer.string(&self.role);
+        writer.int256(&self.nonce);
+        writer.bool(self.asks);
+        writer.vector(&self.formats);
+        writer.int256(&self.policy_hash);
+        writer.bool(self.gpu);
+        writer.bool(self.staple);
+        let flags = u32::from(self.session_key.is_some());
+        writer.u32(flags);
+        if let Some(session_key) = &self.session_key {
+            session_key.write(writer);
+        }
+    }
+}
+
+/// `attest.none = attest.Message`
+pub(crate) struct AttestNone;
+
+impl Bare for AttestNone {
+    const ID: u32 = 0x4bad_70d0;
+    const SIZE_MIN: usize = 0;
+
+    fn read(_reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self)
+    }
+
+    fn write(&self, _writer: &mut Writer) {}
+}
+
+/// `attest.session signature:bytes = attest.Message`
+pub(crate) struct AttestSession {
+    pub(crate) signature: Bytes,
+}
+
+impl Bare for AttestSession {
+    const ID: u32 = 0xdf10_718e;
+    const SIZE_MIN: usize = 4;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let signature = reader.bytes()?;
+        Ok(Self { signature })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(&self.signature);
+    }
+}
+
+/// `attest.evidence platform:attest.Platform claims:bytes gpus:vector attest.gpu flags:# event_log:flags.0?attest.blob manifest:flags.1?attest.blob collateral:flags.2?attest.blob = attest.Message`
+pub(crate) struct AttestEvidence {
+    pub(crate) platform: BoxedAttestPlatform,
+    pub(crate) claims: Bytes,
+    pub(crate) gpus: Vec<AttestGpu>,
+    pub(crate) event_log: Option<AttestBlob>,
+    pub(crate) manifest: Option<AttestBlob>,
+    pub(crate) collateral: Option<AttestBlob>,
+}
+
+impl Bare for AttestEvidence {
+    const ID: u32 = 0x3819_f052;
+    const SIZE_MIN: usize = 16;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let platform = BoxedAttestPlatform::read_boxed(reader)?;
+        let claims = reader.bytes()?;
+        let gpus = reader.vector()?;
+        let flags = reader.flags(7)?;
+        let event_log = if flags & 1 == 0 { None } else { Some(AttestBlob::read(reader)?) };
+        let manifest = if flags & 2 == 0 { None } else { Some(AttestBlob::read(reader)?) };
+        let collateral = if flags & 4 == 0 { None } else { Some(AttestBlob::read(reader)?) };
+        Ok(Self { platform, claims, gpus, event_log, manifest, collateral })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        self.platform.write_boxed(writer);
+        writer.bytes(&self.claims);
+        writer.vector(&self.gpus);
+        let flags = u32::from(self.event_log.is_some())
+            | (u32::from(self.manifest.is_some()) << 1)
+            | (u32::from(self.collateral.is_some()) << 2);
+        writer.u32(flags);
+        if let Some(event_log) = &self.event_log {
+            event_log.write(writer);
+        }
+        if let Some(manifest) = &self.manifest {
+            manifest.write(writer);
+        }
+        if let Some(collateral) = &self.collateral {
+            collateral.write(writer);
+        }
+    }
+}
+
+/// `attest.accepted = attest.Message`
+pub(crate) struct AttestAccepted;
+
+impl Bare for AttestAccepted {
+    const ID: u32 = 0xdd6c_6db4;
+    const SIZE_MIN: usize = 0;
+
+    fn read(_reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self)
+    }
+
+    fn write(&self, _writer: &mut Writer) {}
+}
+
+/// `attest.refused check:string text:string = attest.Message`
+pub(crate) struct AttestRefused {
+    pub(crate) check: String,
+    pub(crate) text: String,
+}
+
+impl Bare for AttestRefused {
+    const ID: u32 = 0x4069_34dc;
+    const SIZE_MIN: usize = 8;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let check = reader.string()?;
+        let text = reader.string()?;
+        Ok(Self { check, text })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.string(&self.check);
+        writer.string(&self.text);
+    }
+}
+
+/// `attest.challenge nonce:int256 gpu:Bool staple:Bool = attest.Message`
+pub(crate) struct AttestChallenge {
+    pub(crate) nonce: [u8; 32],
+    pub(crate) gpu: bool,
+    pub(crate) staple: bool,
+}
+
+impl Bare for AttestChallenge {
+    const ID: u32 = 0x8b77_a948;
+    const SIZE_MIN: usize = 40;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let nonce = reader.int256()?;
+        let gpu = reader.bool()?;
+        let staple = reader.bool()?;
+        Ok(Self { nonce, gpu, staple })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.nonce);
+        writer.bool(self.gpu);
+        writer.bool(self.staple);
+    }
+}
+
 /// `tcp.fragment message_id:long last:Bool data:bytes = tcp.Packet`
 pub(crate) struct TcpFragment {
     pub(crate) message_id: i64,
@@ -2193,6 +2500,29 @@ impl Bare for ProxyAnswerCredit {
     fn write(&self, writer: &mut Writer) {
         writer.int256(&self.request_id);
         writer.int(self.bytes);
+    }
+}
+
+/// A boxed `attest.Platform`.
+pub(crate) enum BoxedAttestPlatform {
+    AttestTdx(AttestTdx),
+    AttestSevSnp(AttestSevSnp),
+}
+
+impl BoxedAttestPlatform {
+    fn read_boxed(reader: &mut Reader) -> Result<Self, DecodeError> {
+        match reader.u32()? {
+            AttestTdx::ID => Ok(Self::AttestTdx(AttestTdx::read(reader)?)),
+            AttestSevSnp::ID => Ok(Self::AttestSevSnp(AttestSevSnp::read(reader)?)),
+            other => Err(DecodeError::UnknownConstructor(other)),
+        }
+    }
+
+    fn write_boxed(&self, writer: &mut Writer) {
+        match self {
+            Self::AttestTdx(value) => value.write_boxed(writer),
+            Self::AttestSevSnp(value) => value.write_boxed(writer),
+        }
     }
 }
 

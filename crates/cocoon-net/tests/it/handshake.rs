@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cocoon_net::memory::{LinkOptions, MemoryNetwork};
 use cocoon_net::{
     Acceptor, BindError, ConnectionError, DialConfig, DialError, DialMode, Dialer, HandshakeError, ListenConfig,
-    ListenLimits, ListenMode, Listener, Peer, dial,
+    ListenMode, Listener, Peer, dial,
 };
 use cocoon_wire::pow::{Answer, Challenge};
 use cocoon_wire::router_record::RouterRecord;
@@ -24,7 +24,7 @@ fn any_port() -> SocketAddr {
 }
 
 async fn listen(change: impl FnOnce(&mut ListenConfig)) -> Listener {
-    let mut config = ListenConfig::loopback(any_port());
+    let mut config = ListenConfig::insecure_loopback(any_port());
     change(&mut config);
     Listener::bind(config).await.unwrap()
 }
@@ -36,7 +36,7 @@ async fn loopback_tcp_round_trip() {
         let addr = listener.local_addr();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { echo(listener.accept().await.unwrap().handshake().await.unwrap()).await });
-        let mut connection = dial(DialConfig::loopback(addr)).await.unwrap();
+        let mut connection = dial(DialConfig::insecure_loopback(addr)).await.unwrap();
         assert!(matches!(connection.peer(), Peer::LoopbackPlain { addr: peer } if *peer == addr));
         for len in [0, 1, 100, 5_000, 1_000_000] {
             connection.outbox().send(encoded(vec![5; len])).unwrap();
@@ -51,22 +51,22 @@ async fn loopback_tcp_round_trip() {
 async fn non_loopback_bind_is_refused() {
     for addr in ["0.0.0.0:0", "192.168.1.7:80", "[::]:0"] {
         let addr: SocketAddr = addr.parse().unwrap();
-        let error = Listener::bind(ListenConfig::loopback(addr)).await.unwrap_err();
+        let error = Listener::bind(ListenConfig::insecure_loopback(addr)).await.unwrap_err();
         assert!(matches!(error, BindError::NotLoopback { .. }));
-        assert!(error.to_string().contains("not attested yet"), "{error}");
+        assert!(error.to_string().contains("without attestation"), "{error}");
     }
 }
 
 #[tokio::test]
 async fn non_loopback_dial_is_refused() {
     let addr: SocketAddr = "192.0.2.1:80".parse().unwrap();
-    assert!(matches!(dial(DialConfig::loopback(addr)).await, Err(DialError::NotLoopback { .. })));
+    assert!(matches!(dial(DialConfig::insecure_loopback(addr)).await, Err(DialError::NotLoopback { .. })));
 }
 
 #[tokio::test]
 async fn difficulty_that_dialers_refuse_cannot_be_configured() {
     for bits in [-1, 29] {
-        let config = ListenConfig { pow_difficulty_bits: bits, ..ListenConfig::loopback(any_port()) };
+        let config = ListenConfig { pow_difficulty_bits: bits, ..ListenConfig::insecure_loopback(any_port()) };
         assert!(matches!(Listener::bind(config).await, Err(BindError::TooMuchWork { .. })));
     }
 }
@@ -98,7 +98,7 @@ async fn dial_listener_that_sends(bytes: Vec<u8>) -> DialError {
         stream.write_all(&bytes).await.unwrap();
         stream
     };
-    let (_stream, result) = tokio::join!(serve, dial(DialConfig::loopback(addr)));
+    let (_stream, result) = tokio::join!(serve, dial(DialConfig::insecure_loopback(addr)));
     result.unwrap_err()
 }
 
@@ -119,7 +119,7 @@ async fn something_else_than_a_challenge_is_refused() {
 
 #[tokio::test]
 async fn connections_above_the_limit_are_closed_at_once() {
-    let listener = listen(|config| config.limits = ListenLimits { connections_max: 1 }).await;
+    let listener = listen(|config| config.limits.connections_max = 1).await;
     let addr = listener.local_addr();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
@@ -134,13 +134,13 @@ async fn connections_above_the_limit_are_closed_at_once() {
         }
         drive(second.await).await;
     });
-    let first = dial(DialConfig::loopback(addr)).await.unwrap();
-    assert!(dial(DialConfig::loopback(addr)).await.is_err());
+    let first = dial(DialConfig::insecure_loopback(addr)).await.unwrap();
+    assert!(dial(DialConfig::insecure_loopback(addr)).await.is_err());
     drop(first);
-    let mut second = dial(DialConfig::loopback(addr)).await;
+    let mut second = dial(DialConfig::insecure_loopback(addr)).await;
     while second.is_err() {
         tokio::task::yield_now().await;
-        second = dial(DialConfig::loopback(addr)).await;
+        second = dial(DialConfig::insecure_loopback(addr)).await;
     }
     drop(second);
     assert!(tasks.join_next().await.unwrap().is_ok());
