@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use cocoon_client::{Client, ClientConfig};
-use cocoon_net::{DialConfig, Event, ListenConfig, ListenLimits, ListenMode, Listener, TcpDialer};
+use cocoon_net::{DialConfig, Event, ListenConfig, Listener, TcpDialer};
 use cocoon_units::{AdjustedTokens, Coefficient, FixedClock};
 use cocoon_wire::{
     Sealed, Version,
@@ -43,12 +43,7 @@ const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":
 fn main() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (proxy_addr, listener) = runtime.block_on(async {
-        let config = ListenConfig {
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            mode: ListenMode::Loopback,
-            pow_difficulty_bits: 0,
-            limits: ListenLimits::default(),
-        };
+        let config = ListenConfig::insecure_loopback(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let listener = Listener::bind(config).await.unwrap();
         (listener.local_addr(), listener)
     });
@@ -79,7 +74,7 @@ type Place = (SocketAddr, u64, CancellationToken);
 fn client(proxy: SocketAddr, place: &std::sync::mpsc::SyncSender<Place>) {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let dialer = TcpDialer::new(DialConfig::loopback(proxy));
+        let dialer = TcpDialer::new(DialConfig::insecure_loopback(proxy));
         let client = Client::new(ClientConfig::default(), Arc::new(FixedClock::default()), vec![Arc::new(dialer)]);
         let shutdown = CancellationToken::new();
         place.send((listener.local_addr().unwrap(), thread_id(), shutdown.clone())).unwrap();

@@ -35,6 +35,8 @@ pub(crate) enum RequestError {
     UnknownPath,
     #[error("the model `{model}` does not exist here; /v1/models lists those that do")]
     UnknownModel { model: String },
+    #[error("no attestation of that id is kept; /v1/attestation lists those of the open sessions")]
+    UnknownAttestation,
     #[error("this path answers {allow} only")]
     WrongMethod { allow: &'static str },
     #[error("the request body did not arrive in time")]
@@ -149,6 +151,7 @@ impl RequestError {
             Self::ForeignOrigin => (403, "permission_error", "origin_not_allowed"),
             Self::UnknownPath => (404, INVALID, "unknown_url"),
             Self::UnknownModel { .. } => (404, INVALID, "model_not_found"),
+            Self::UnknownAttestation => (404, INVALID, "attestation_not_found"),
             Self::WrongMethod { .. } => (405, INVALID, "method_not_allowed"),
             Self::BodyLate => (408, INVALID, "body_timeout"),
             Self::BodyTooLarge { .. } | Self::TooLargeForProxy => (413, INVALID, "request_too_large"),
@@ -258,7 +261,8 @@ mod tests {
         assert_eq!(response.status(), status, "{error}");
         assert_eq!(response.headers().get("retry-after").map(|v| v.to_str().unwrap()), retry, "{error}");
         let body: serde_json::Value = serde_json::from_slice(&error.body()).unwrap();
-        let keys: Vec<_> = body["error"].as_object().unwrap().keys().cloned().collect();
+        let mut keys: Vec<_> = body["error"].as_object().unwrap().keys().cloned().collect();
+        keys.sort();
         assert_eq!(keys, ["code", "message", "param", "type"]);
         assert_eq!(body["error"]["code"], code);
     }
@@ -269,6 +273,7 @@ mod tests {
         check(&RequestError::KeyWrong, 401, "invalid_api_key", None);
         check(&RequestError::UnknownModel { model: "x".into() }, 404, "model_not_found", None);
         check(&RequestError::UnknownPath, 404, "unknown_url", None);
+        check(&RequestError::UnknownAttestation, 404, "attestation_not_found", None);
         check(&RequestError::WrongMethod { allow: "POST" }, 405, "method_not_allowed", None);
         check(&RequestError::BodyTooLarge { limit: 1 }, 413, "request_too_large", None);
         check(&RequestError::NotJson, 415, "unsupported_media_type", None);

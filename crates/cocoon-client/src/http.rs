@@ -218,9 +218,9 @@ where
 /// Answers one request.
 async fn handle(server: &Server, request: Request<Incoming>) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
-    let mut tag = RequestTag::of(&parts);
+    let mut labels = Labels { request: RequestTag::of(&parts), attestation: None };
     let (mut response, caller) = match server.gate.admit(&parts) {
-        Ok(caller) => match route(server, &parts, body, &mut tag).await {
+        Ok(caller) => match route(server, &parts, body, &mut labels).await {
             Ok(response) => (response, caller),
             Err(error) => (error.response(), caller),
         },
@@ -228,7 +228,10 @@ async fn handle(server: &Server, request: Request<Incoming>) -> Response<Respons
     };
     let headers = response.headers_mut();
     gate::name_caller(caller, headers);
-    headers.insert("x-request-id", tag.0);
+    headers.insert("x-request-id", labels.request.0);
+    if let Some(id) = labels.attestation {
+        headers.insert("x-cocoon-attestation", id);
+    }
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
 }
@@ -237,7 +240,7 @@ async fn route(
     server: &Server,
     parts: &Parts,
     body: Incoming,
-    tag: &mut RequestTag,
+    labels: &mut Labels,
 ) -> Result<Response<ResponseBody>, RequestError> {
     if gate::is_preflight(parts) {
         return Ok(gate::preflight(parts));
@@ -253,20 +256,33 @@ async fn route(
         _ => server.gate.authorize(&parts.headers)?,
     }
     match path {
-        "/v1/chat/completions" => inference::answer(shared, Endpoint::ChatCompletions, parts, body, tag).await,
-        "/v1/completions" => inference::answer(shared, Endpoint::Completions, parts, body, tag).await,
+        "/v1/chat/completions" => inference::answer(shared, Endpoint::ChatCompletions, parts, body, labels).await,
+        "/v1/completions" => inference::answer(shared, Endpoint::Completions, parts, body, labels).await,
         "/v1/models" => get(parts).and_then(|()| info::models(shared)),
         "/metrics" => get(parts).map(|()| info::metrics(shared)),
-        _ => match path.strip_prefix("/v1/models/") {
-            Some(id) => get(parts).and_then(|()| info::model(shared, id)),
-            None => Err(RequestError::UnknownPath),
-        },
+        "/v1/attestation" => get(parts).map(|()| info::attestations(shared)),
+        _ => {
+            if let Some(id) = path.strip_prefix("/v1/models/") {
+                get(parts).and_then(|()| info::model(shared, id))
+            } else if let Some(id) = path.strip_prefix("/v1/attestation/") {
+                get(parts).and_then(|()| info::attestation(shared, id))
+            } else {
+                Err(RequestError::UnknownPath)
+            }
+        }
     }
 }
 
 fn get(parts: &Parts) -> Result<(), RequestError> {
     let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
     if is_get { Ok(()) } else { Err(RequestError::WrongMethod { allow: "GET, HEAD" }) }
+}
+
+/// What every answer is labelled with, whatever becomes of the request.
+pub(crate) struct Labels {
+    request: RequestTag,
+    /// The id of what was verified of the proxy that served it; none while no proxy has.
+    attestation: Option<HeaderValue>,
 }
 
 /// The name of a request in `x-request-id`: the app's own if it is harmless, else a fresh one.

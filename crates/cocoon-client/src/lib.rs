@@ -14,6 +14,7 @@
 //!
 //! Prompts and answers appear in no log, error or status.
 
+mod attestations;
 mod chunks;
 mod config;
 mod error;
@@ -33,6 +34,7 @@ use cocoon_units::Clock;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::{attestations::Attestations, pool::Pool, session::Keeper, status::Metrics};
 pub use crate::{
     config::{AuthSecret, ClientConfig, ConfigError, LimitsConfig},
     http::Accept,
@@ -40,7 +42,6 @@ pub use crate::{
     pool::ProxyStatus,
     status::Status,
 };
-use crate::{pool::Pool, status::Metrics};
 
 /// A client that has not begun to serve.
 pub struct Client {
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pool: Pool,
+    pub(crate) attestations: Arc<Attestations>,
     pub(crate) metrics: Metrics,
     /// Room for request bodies, a permit a byte.
     pub(crate) bodies: Arc<Semaphore>,
@@ -72,7 +74,14 @@ impl Client {
         config.check()?;
         let pool = Pool::new(dialers.len());
         let bodies = Arc::new(Semaphore::new(config.limits.bodies_bytes));
-        let shared = Shared { config: Arc::new(config), clock, pool, metrics: Metrics::default(), bodies };
+        let shared = Shared {
+            config: Arc::new(config),
+            clock,
+            pool,
+            attestations: Arc::default(),
+            metrics: Metrics::default(),
+            bodies,
+        };
         Ok(Self { shared: Arc::new(shared), dialers })
     }
 
@@ -98,8 +107,13 @@ impl Client {
         // Were this future dropped, its sessions would end too.
         let _stop_on_drop = sessions_stop.clone().drop_guard();
         for (dialer, proxy) in self.dialers.into_iter().zip(self.shared.pool.proxies()) {
-            let config = Arc::clone(&self.shared.config);
-            sessions.spawn(session::keep(dialer, Arc::clone(proxy), config, sessions_stop.clone()));
+            let session = Keeper {
+                dialer,
+                proxy: Arc::clone(proxy),
+                config: Arc::clone(&self.shared.config),
+                attestations: Arc::clone(&self.shared.attestations),
+            };
+            sessions.spawn(session.keep(sessions_stop.clone()));
         }
         sessions.close();
         http::serve(listener, bound, Arc::clone(&self.shared), shutdown).await;

@@ -107,6 +107,14 @@ pub const WHOLE_ANSWER_BYTES: usize = 1 << 20;
 /// older one is taken for an answer to an unknown request.
 pub const CANCELLED_REMEMBERED: usize = 4096;
 
+/// Appraisals of proxies that are kept for `/v1/attestation/{id}`. A document has at most 4 MiB and in practice 100 KiB,
+/// and a proxy is appraised again every few minutes: the id of an answer lives for an hour or more.
+pub const ATTESTATIONS_KEPT: usize = 64;
+
+/// How often it is looked whether a proxy was appraised again: until then answers name the appraisal before, which is
+/// kept too.
+pub const ATTESTATION_LOOK: Duration = Duration::from_secs(10);
+
 /// Requests in flight on one proxy connection.
 pub const REQUESTS_PER_PROXY: usize = 4096;
 

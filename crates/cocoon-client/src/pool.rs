@@ -16,6 +16,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::{
+    attestations::Record,
     error::RequestError,
     models::{ModelLoad, Models, Served},
     session::{ConnectFailure, link::Link},
@@ -63,6 +64,10 @@ pub struct ProxyStatus {
     pub requests_in_flight: usize,
     /// Connections closed because it broke the protocol.
     pub violations: u64,
+    /// The id of what was verified of it, as in `/v1/attestation`; none on a link without attestation.
+    pub attestation: Option<String>,
+    /// Whose word that rests on: `vendor`, or `simulated`, which proves nothing about any machine.
+    pub provenance: Option<String>,
 }
 
 /// Where a request can go.
@@ -132,6 +137,11 @@ impl Pool {
 
     pub(crate) fn status(&self) -> Vec<ProxyStatus> {
         self.proxies.iter().map(|proxy| proxy.status()).collect()
+    }
+
+    /// What was verified of each proxy with a session, in the order of the configuration.
+    pub(crate) fn attestations(&self) -> Vec<Arc<Record>> {
+        self.ready().filter_map(|link| link.attestation()).collect()
     }
 
     fn ready(&self) -> impl Iterator<Item = Arc<Link>> {
@@ -237,12 +247,15 @@ impl ProxySlot {
 
     fn status(&self) -> ProxyStatus {
         let link = self.link();
+        let attestation = link.as_ref().and_then(|link| link.attestation());
         ProxyStatus {
             ready: link.is_some(),
             state: self.lock().words().to_owned(),
             version: link.as_ref().map(|link| link.version().number()),
             requests_in_flight: link.as_ref().map_or(0, |link| link.in_flight()),
             violations: self.violations.load(Ordering::Relaxed),
+            attestation: attestation.as_ref().map(|record| record.id().to_owned()),
+            provenance: attestation.as_ref().map(|record| record.provenance()),
         }
     }
 

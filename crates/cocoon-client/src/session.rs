@@ -11,12 +11,13 @@ pub(crate) mod violation;
 
 use std::{pin::pin, sync::Arc};
 
-use cocoon_net::{Backoff, Connection, Dialer, Event};
+use cocoon_net::{Backoff, Connection, Dialer, Event, Peer};
 use cocoon_wire::message::{ClientAnswer, ClientQuery, ProxyToClient};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    attestations::Attestations,
     config::ClientConfig,
     limits,
     models::Models,
@@ -27,34 +28,40 @@ use handshake::{Authorized, Dialed, SessionError};
 use link::Link;
 use violation::Violation;
 
-/// Keeps a session with one proxy until shutdown.
-pub(crate) async fn keep(
-    dialer: Arc<dyn Dialer>,
-    proxy: Arc<ProxySlot>,
-    config: Arc<ClientConfig>,
-    shutdown: CancellationToken,
-) {
-    let mut backoff = Backoff::new(rand::random());
-    loop {
-        let pause = backoff.delay(Instant::now().into_std());
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = sleep(pause) => {}
-        }
-        proxy.set(ProxyState::Connecting);
-        let attempt = tokio::select! {
-            () = shutdown.cancelled() => return,
-            attempt = connect(&*dialer, &config) => attempt,
-        };
-        match attempt {
-            Ok(authorized) => {
-                backoff.handle_connected(Instant::now().into_std());
-                tracing::info!(proxy = proxy.index(), version = ?authorized.version, "session with proxy is ready");
-                serve(authorized, &proxy, &shutdown).await;
+/// Keeps a session with one proxy.
+pub(crate) struct Keeper {
+    pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) proxy: Arc<ProxySlot>,
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) attestations: Arc<Attestations>,
+}
+
+impl Keeper {
+    /// Keeps it until shutdown.
+    pub(crate) async fn keep(self, shutdown: CancellationToken) {
+        let Self { dialer, proxy, config, attestations } = self;
+        let mut backoff = Backoff::new(rand::random());
+        loop {
+            let pause = backoff.delay(Instant::now().into_std());
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(pause) => {}
             }
-            Err(failure) => {
-                tracing::warn!(proxy = proxy.index(), error = %failure.detail, "no session with proxy");
-                proxy.set_failed(&failure);
+            proxy.set(ProxyState::Connecting);
+            let attempt = tokio::select! {
+                () = shutdown.cancelled() => return,
+                attempt = connect(&*dialer, &config) => attempt,
+            };
+            match attempt {
+                Ok(authorized) => {
+                    backoff.handle_connected(Instant::now().into_std());
+                    tracing::info!(proxy = proxy.index(), version = ?authorized.version, "session with proxy is ready");
+                    serve(authorized, &proxy, &attestations, &shutdown).await;
+                }
+                Err(failure) => {
+                    tracing::warn!(proxy = proxy.index(), error = %failure.detail, "no session with proxy");
+                    proxy.set_failed(&failure);
+                }
             }
         }
     }
@@ -83,11 +90,13 @@ async fn connect(dialer: &dyn Dialer, config: &ClientConfig) -> Result<Authorize
 }
 
 /// Serves requests until the connection ends, by whoever's doing.
-async fn serve(authorized: Authorized, proxy: &ProxySlot, shutdown: &CancellationToken) {
+async fn serve(authorized: Authorized, proxy: &ProxySlot, attestations: &Attestations, shutdown: &CancellationToken) {
     let Authorized { mut connection, version } = authorized;
     let link = Arc::new(Link::new(connection.outbox(), version));
+    link.set_attestation(attestations.note(proxy.index(), connection.peer()));
     proxy.set(ProxyState::Ready(Arc::clone(&link)));
-    let end = drive(&mut connection, &link, shutdown).await;
+    let note = |peer: &Peer| link.set_attestation(attestations.note(proxy.index(), peer));
+    let end = drive(&mut connection, &link, note, shutdown).await;
     proxy.set_lost(&link);
     link.close();
     match end {
@@ -103,8 +112,10 @@ async fn serve(authorized: Authorized, proxy: &ProxySlot, shutdown: &Cancellatio
 async fn drive(
     connection: &mut Connection,
     link: &Arc<Link>,
+    note: impl Fn(&Peer),
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
+    let mut look = interval(limits::ATTESTATION_LOOK);
     let mut poller = pin!(poll_models(link));
     let mut stop = pin!(shutdown.cancelled());
     loop {
@@ -113,6 +124,12 @@ async fn drive(
             event = connection.next() => handle_event(link, event?)?,
             violation = &mut poller => return Err(violation.into()),
             () = &mut stop => break,
+            // The connection attests its peer again by itself, and tells nobody.
+            _ = look.tick() => {
+                if link.attestation().is_some_and(|record| !record.is_of(connection.peer())) {
+                    note(connection.peer());
+                }
+            }
         }
     }
     // What is queued still leaves: the last cancellations, mostly. The connection bounds the time.

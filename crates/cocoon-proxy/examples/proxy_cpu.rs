@@ -52,8 +52,8 @@ fn measure(concurrency: u32) -> f64 {
     let proxy = std::thread::spawn(move || {
         runtime().block_on(async {
             let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-            let clients = Listener::bind(ListenConfig::loopback(any)).await.unwrap();
-            let workers = Listener::bind(ListenConfig::loopback(any)).await.unwrap();
+            let clients = Listener::bind(ListenConfig::insecure_loopback(any)).await.unwrap();
+            let workers = Listener::bind(ListenConfig::insecure_loopback(any)).await.unwrap();
             addresses_in.send((clients.local_addr(), workers.local_addr())).unwrap();
             let config = ProxyConfig { client_secret_hash: Some(Hex32::sha256(SECRET)), ..ProxyConfig::default() };
             let clock = Arc::new(FixedClock::default());
@@ -93,7 +93,7 @@ async fn query(connection: &mut Connection, query: Encoded) -> Bytes {
 
 /// A worker that answers everything at once; the future returned serves.
 async fn serve(addr: SocketAddr, slots: u32) -> impl Future<Output = ()> {
-    let mut connection = dial(DialConfig::loopback(addr)).await.unwrap();
+    let mut connection = dial(DialConfig::insecure_loopback(addr)).await.unwrap();
     let params = WorkerParams {
         owner_address: "worker".into(),
         model: "m".into(),
@@ -133,7 +133,7 @@ async fn serve(addr: SocketAddr, slots: u32) -> impl Future<Output = ()> {
 
 /// A client that keeps `concurrency` requests in flight until `requests` are answered.
 async fn ask(addr: SocketAddr, requests: u32, concurrency: u32) {
-    let mut connection = dial(DialConfig::loopback(addr)).await.unwrap();
+    let mut connection = dial(DialConfig::insecure_loopback(addr)).await.unwrap();
     let params = ClientParams { owner_address: "wallet".into(), is_test: true, versions: Some(VersionRange::ALL) };
     query(&mut connection, ClientQuery::Connect { params, min_config_version: 0 }.encode()).await;
     let secret = Sealed::new(Bytes::from_static(SECRET));

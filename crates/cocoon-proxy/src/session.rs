@@ -3,9 +3,11 @@
 //! - [`client`], [`worker`]: the handshakes as typestates.
 //! - [`client_loop`], [`worker_loop`]: the tasks that drive a connection through its handshake and
 //!   serve it until it ends.
+//! - [`standing`]: what the link established about the peer.
 
 pub(crate) mod client;
 pub(crate) mod client_loop;
+pub(crate) mod standing;
 pub(crate) mod worker;
 pub(crate) mod worker_loop;
 
@@ -15,6 +17,7 @@ use cocoon_wire::message::{ProxyParams, offered};
 use cocoon_wire::{DecodeError, Version, VersionRange};
 use thiserror::Error;
 
+use self::standing::Standing;
 use crate::config::ProxyConfig;
 
 /// What this proxy offers to every peer.
@@ -25,11 +28,16 @@ pub(crate) struct Terms {
 
 impl Terms {
     /// The version for a peer, if mode and versions fit.
-    pub(crate) fn agree(&self, is_test: bool, versions: Option<VersionRange>) -> Result<Version, Refusal> {
+    pub(crate) fn agree(
+        &self,
+        standing: &Standing,
+        is_test: bool,
+        versions: Option<VersionRange>,
+    ) -> Result<Version, Refusal> {
         if is_test != self.config.is_test {
             return Err(Refusal::TestModeDiffers);
         }
-        Version::negotiate(offered(versions), VersionRange::ALL).ok_or(Refusal::NoCommonVersion)
+        Version::negotiate(offered(versions), standing.versions).ok_or(Refusal::NoCommonVersion)
     }
 
     pub(crate) fn params(&self, version: Version) -> ProxyParams {
@@ -61,6 +69,12 @@ pub(crate) enum Refusal {
     /// The worker serves nothing.
     #[error("no model is named")]
     NoModel,
+    /// The worker showed no evidence.
+    #[error("this proxy takes attested workers only, and you showed no evidence")]
+    NotAttested,
+    /// The worker offers another model than its evidence names.
+    #[error("the model that you offer is not the one that your evidence names")]
+    WrongModel,
     /// The worker was told of commitments that this proxy does not have.
     #[error("this proxy knows less than you were told, and must not serve")]
     RolledBack,

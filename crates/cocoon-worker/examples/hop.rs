@@ -59,7 +59,8 @@ fn measure(requests: u32, concurrency: u32, streamed: bool) -> Result<Duration, 
     });
     let stop = shutdown.clone();
     let proxy = thread(async move {
-        let listener = Listener::bind(ListenConfig::loopback(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await?;
+        let listener =
+            Listener::bind(ListenConfig::insecure_loopback(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await?;
         proxy_addr.send(listener.local_addr())?;
         let connection = listener.accept().await?.handshake().await?;
         let served = play_proxy(connection, requests, concurrency, streamed).await;
@@ -67,7 +68,7 @@ fn measure(requests: u32, concurrency: u32, streamed: bool) -> Result<Duration, 
         served
     });
     let url = format!("http://{}", addr_of_engine.recv()?);
-    let dialer = Arc::new(TcpDialer::new(DialConfig::loopback(addr_of_proxy.recv()?)));
+    let dialer = Arc::new(TcpDialer::new(DialConfig::insecure_loopback(addr_of_proxy.recv()?)));
     let engine_adapter = OpenAiHttp::new(&OpenAiHttpConfig { url, ..OpenAiHttpConfig::default() })?;
     let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(UnixTime::from_secs_f64(0.0)));
     let config = WorkerConfig { model: Some("fake".to_owned()), max_active_requests: 256, ..WorkerConfig::default() };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cocoon_net::ratls::Prover;
 use cocoon_net::{Backoff, Dialer};
 use cocoon_units::{Clock, Coefficient};
 use tokio::sync::watch;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
 pub struct Worker {
     shared: Arc<Shared>,
     dialers: Vec<Arc<dyn Dialer>>,
+    prover: Option<Arc<Prover>>,
 }
 
 /// Changes and watches a running worker. Clones are handles to the same one.
@@ -79,7 +81,15 @@ impl Worker {
         let proxies = Mutex::new(vec![ProxyState::default(); dialers.len()]);
         let (offer, metrics) = (watch::Sender::new(offer), Metrics::default());
         let shared = Arc::new(Shared { config, clock, engine, offer, metrics, proxies });
-        Ok(Self { shared, dialers })
+        Ok(Self { shared, dialers, prover: None })
+    }
+
+    /// Lets the evidence that this worker shows its proxies name its model, as soon as the engine has said which it is.
+    /// Proxies refuse a worker whose evidence names another model than it offers.
+    #[must_use]
+    pub fn with_prover(mut self, prover: Arc<Prover>) -> Self {
+        self.prover = Some(prover);
+        self
     }
 
     /// The operator's handle.
@@ -93,7 +103,8 @@ impl Worker {
         let mut tasks = JoinSet::new();
         let proxy_count = u32::try_from(self.dialers.len()).unwrap_or(u32::MAX).max(1);
         for (index, dialer) in self.dialers.into_iter().enumerate() {
-            let uplink = Uplink { shared: Arc::clone(&self.shared), dialer, index, proxy_count };
+            let (shared, prover) = (Arc::clone(&self.shared), self.prover.clone());
+            let uplink = Uplink { shared, dialer, prover, index, proxy_count };
             let shutdown = shutdown.clone();
             tasks.spawn(async move { uplink.run(&shutdown).await });
         }
@@ -157,6 +168,7 @@ impl Shared {
 struct Uplink {
     shared: Arc<Shared>,
     dialer: Arc<dyn Dialer>,
+    prover: Option<Arc<Prover>>,
     index: usize,
     proxy_count: u32,
 }
@@ -168,6 +180,10 @@ impl Uplink {
         let Some(model) = shutdown.run_until_cancelled(self.model()).await else {
             return;
         };
+        if let Some(prover) = &self.prover {
+            // Before the first dial: what is dialled is shown evidence at once.
+            prover.set_model(Some(model.to_string()));
+        }
         while !shutdown.is_cancelled() {
             let delay = backoff.delay(Instant::now().into_std());
             if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {

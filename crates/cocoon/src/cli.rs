@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Proxy(command::role::proxy::Args),
     #[cfg(feature = "worker")]
     Worker(command::role::worker::Args),
+    #[cfg(feature = "attest")]
+    Attest(command::attest::Args),
     #[cfg(feature = "client")]
     Key(command::key::Args),
 }
@@ -65,7 +67,10 @@ A confidential AI network: an OpenAI-compatible endpoint in front of other peopl
 Three roles, one binary:
   client   runs next to your app and speaks the OpenAI API on http://127.0.0.1:10000/v1
   proxy    routes requests to workers and meters them
-  worker   runs the model, or stands in front of vLLM, SGLang, llama.cpp, Ollama";
+  worker   runs the model, or stands in front of vLLM, SGLang, llama.cpp, Ollama
+
+Proxies and workers run inside trusted execution environments and prove it, to each other and to the client, before a
+prompt is sent.";
 
 const AFTER_LONG_HELP: &str = "\
 Try it:
@@ -76,4 +81,7 @@ Try it:
 Point any OpenAI SDK at it:
   base_url = http://127.0.0.1:10000/v1        api_key = anything
 
-Not there yet: attestation and payments. Proxies and workers use loopback only until attestation is in.";
+See what was verified:
+  cocoon attest --help
+
+Not there yet: payments.";

@@ -4,6 +4,8 @@ use anyhow::Result;
 
 use crate::cli::Command;
 
+#[cfg(feature = "attest")]
+pub(crate) mod attest;
 #[cfg(feature = "dev")]
 pub(crate) mod chat;
 #[cfg(feature = "client")]
@@ -29,6 +31,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Proxy(args) => role::proxy::run(&args),
         #[cfg(feature = "worker")]
         Command::Worker(args) => role::worker::run(&args),
+        #[cfg(feature = "attest")]
+        Command::Attest(args) => attest::run(args),
         #[cfg(feature = "client")]
         Command::Key(args) => key::run(&args),
     }

@@ -6,21 +6,40 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 
 use crate::limits;
 
+/// A configuration, and the digest of the file that it was read from.
+#[derive(Debug)]
+pub(crate) struct Read<T> {
+    /// What it says.
+    pub(crate) file: T,
+    /// SHA-256 of the file's bytes: what the evidence of a role names as its configuration.
+    #[cfg_attr(
+        not(any(feature = "proxy", feature = "worker")),
+        expect(dead_code, reason = "a client shows no evidence")
+    )]
+    pub(crate) sha256: [u8; 32],
+}
+
 /// Reads a role's configuration. The error names the file, the line and the key.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let file = File::open(path)
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Read<T>> {
+    let text = read_text(path, limits::CONFIG_BYTES_MAX)
         .with_context(|| format!("cannot read {}: print a sample with --print-default-config", path.display()))?;
+    let file = parse(&text).with_context(|| format!("{} is not a valid configuration", path.display()))?;
+    Ok(Read { file, sha256: Sha256::digest(&text).into() })
+}
+
+/// Reads a text file of at most so many bytes.
+pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut text = String::new();
-    file.take(limits::CONFIG_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .with_context(|| format!("{} is not text", path.display()))?;
-    if u64::try_from(text.len())? > limits::CONFIG_BYTES_MAX {
-        bail!("{} is longer than {} bytes", path.display(), limits::CONFIG_BYTES_MAX);
+    file.take(bytes_max + 1).read_to_string(&mut text).with_context(|| format!("{} is not text", path.display()))?;
+    if u64::try_from(text.len())? > bytes_max {
+        bail!("{} is longer than {bytes_max} bytes", path.display());
     }
-    parse(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+    Ok(text)
 }
 
 /// Parses the text of a configuration.

@@ -6,6 +6,14 @@ use std::time::Duration;
 /// Longest configuration file read: a page of settings, not a data file.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
+/// Characters of one text of a stranger that `attest` prints: a line or two, and no flood of the terminal.
+#[cfg(feature = "attest")]
+pub(crate) const ATTEST_TEXT_CHARS: usize = 200;
+
+/// Events of a log that `attest show` prints: a boot of a measured image writes about fifty.
+#[cfg(feature = "attest")]
+pub(crate) const ATTEST_EVENTS_SHOWN: usize = 256;
+
 /// Most threads of a role: more than the largest machines have is a typing mistake.
 pub(crate) const THREADS_MAX: usize = 1024;
 

@@ -6,13 +6,14 @@
 //!
 //! 1. [`cli`] parses the command line; one file per command under `command/`.
 //! 2. [`config`] reads TOML; [`environment`] is the only reader of environment variables.
-//! 3. [`wiring`] turns configuration into running roles; [`runtime`] gives them threads and the signal to stop.
+//! 3. [`wiring`] turns configuration into running roles, [`attestation`] protects the links between them; [`runtime`] gives them threads and the signal to stop.
 //! 4. Errors come back here as `anyhow` and are printed once, with their causes and what to do.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod attestation;
 mod cli;
 mod clock;
 mod command;

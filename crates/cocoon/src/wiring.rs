@@ -14,11 +14,13 @@ use anyhow::{Context as _, anyhow};
 #[cfg(feature = "proxy")]
 use cocoon_net::{Acceptor, BindError, ListenConfig, Listener};
 #[cfg(any(feature = "client", feature = "worker"))]
-use cocoon_net::{DialConfig, Dialer, TcpDialer};
+use cocoon_net::{Dialer, TcpDialer};
 use cocoon_units::Clock;
 #[cfg(feature = "worker")]
 use cocoon_worker::{Engine, WorkerConfig, engine::Health};
 
+#[cfg(any(feature = "client", feature = "worker"))]
+use crate::attestation::Links;
 use crate::clock::SystemClock;
 
 /// Where a proxy listens for clients, and where clients look for it, if nothing else is configured.
@@ -34,22 +36,42 @@ pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
+/// The time in whole seconds, as evidence and policies count it.
+#[cfg(feature = "attest")]
+pub(crate) fn unix_now_s() -> u64 {
+    unix_s(clock().as_ref())
+}
+
+/// The same of any clock.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time is finite, and the cast saturates")]
+pub(crate) fn unix_s(clock: &dyn Clock) -> u64 {
+    clock.unix_now().as_secs_f64() as u64
+}
+
 /// One dialer per proxy.
 #[cfg(any(feature = "client", feature = "worker"))]
-pub(crate) fn dialers(proxies: &[SocketAddr]) -> Vec<Arc<dyn Dialer>> {
-    let dialer = |addr: &SocketAddr| Arc::new(TcpDialer::new(DialConfig::loopback(*addr))) as Arc<dyn Dialer>;
+pub(crate) fn dialers(proxies: &[SocketAddr], links: &Links) -> Vec<Arc<dyn Dialer>> {
+    let dialer = |addr: &SocketAddr| Arc::new(TcpDialer::new(links.dial(*addr))) as Arc<dyn Dialer>;
     proxies.iter().map(dialer).collect()
 }
 
-/// Refuses proxies that are not on this machine, and an empty list.
+/// What a role without proxies is told.
 #[cfg(any(feature = "client", feature = "worker"))]
-pub(crate) fn check_proxies(proxies: &[SocketAddr]) -> Result<()> {
+pub(crate) const NO_PROXIES: &str = "`proxies` is empty: name at least one proxy";
+
+/// Refuses an empty list, and proxies off this machine for links without attestation.
+#[cfg(any(feature = "client", feature = "worker"))]
+pub(crate) fn check_proxies(proxies: &[SocketAddr], links: &Links) -> Result<()> {
     if proxies.is_empty() {
-        bail!("`proxies` is empty: name at least one proxy");
+        bail!(NO_PROXIES);
     }
     // What is dialled without attestation could be anyone.
-    if let Some(proxy) = proxies.iter().find(|proxy| !proxy.ip().is_loopback()) {
-        bail!("`proxies` names {proxy}: until sessions are attested, only loopback addresses are accepted");
+    let far = proxies.iter().find(|proxy| !proxy.ip().is_loopback());
+    if let (true, Some(proxy)) = (links.are_plain(), far) {
+        bail!(
+            "`proxies` names {proxy}: with `insecure_plain_loopback` under [attestation], only loopback addresses are \
+             accepted"
+        );
     }
     Ok(())
 }
@@ -85,11 +107,12 @@ pub(crate) fn bind_http(addr: SocketAddr, setting: &str) -> Result<tokio::net::T
 /// Binds a socket for sessions of other nodes.
 #[cfg(feature = "proxy")]
 pub(crate) async fn bind_sessions(
-    addr: SocketAddr,
+    config: ListenConfig,
     pow_difficulty_bits: i32,
     setting: &str,
 ) -> Result<(Arc<dyn Acceptor>, SocketAddr)> {
-    let config = ListenConfig { pow_difficulty_bits, ..ListenConfig::loopback(addr) };
+    let addr = config.addr;
+    let config = ListenConfig { pow_difficulty_bits, ..config };
     match Listener::bind(config).await {
         Ok(listener) => {
             let addr = listener.local_addr();

@@ -23,7 +23,7 @@ const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// Answer headers that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, retry-after, x-cocoon-client-start, x-cocoon-client-end, x-cocoon-proxy-start, \
+    "x-request-id, retry-after, x-cocoon-attestation, x-cocoon-client-start, x-cocoon-client-end, x-cocoon-proxy-start, \
      x-cocoon-proxy-end, x-cocoon-worker-start, x-cocoon-worker-end",
 );
 

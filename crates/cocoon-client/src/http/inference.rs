@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    InFlight, RequestTag,
+    InFlight, Labels,
     body::{self, ResponseBody},
     gate,
     stream::{AnswerBody, Form, UsageEvent},
@@ -43,7 +43,7 @@ pub(super) async fn answer(
     endpoint: Endpoint,
     parts: &Parts,
     body: Incoming,
-    tag: &mut RequestTag,
+    labels: &mut Labels,
 ) -> Result<Response<ResponseBody>, RequestError> {
     if parts.method != Method::POST {
         return Err(RequestError::WrongMethod { allow: "POST" });
@@ -51,7 +51,7 @@ pub(super) async fn answer(
     gate::require_json(&parts.headers)?;
     let mut in_flight = InFlight::enter(shared)?;
     let started = shared.clock.unix_now().as_secs_f64();
-    let result = begin(shared, endpoint, parts, body, tag, &in_flight).await;
+    let result = begin(shared, endpoint, parts, body, labels, &in_flight).await;
     let exchange = match result {
         Ok(exchange) => exchange,
         Err(error) => {
@@ -75,15 +75,16 @@ async fn begin(
     endpoint: Endpoint,
     parts: &Parts,
     body: Incoming,
-    tag: &mut RequestTag,
+    labels: &mut Labels,
     in_flight: &InFlight,
 ) -> Result<Exchange, RequestError> {
     let (body, room) = body::read(body, &parts.headers, &shared.config.limits, &shared.bodies).await?;
     let mut request = InferenceRequest::read(endpoint, &parts.headers, &body, &shared.config)?;
     drop(body);
-    tag.prefer(parts, request.guid.as_deref());
+    labels.request.prefer(parts, request.guid.as_deref());
     let deadline = Instant::now() + request.timeout;
     let link = timeout_at(deadline, shared.pool.pick(&request.model)).await.map_err(|_| RequestError::Late)??;
+    labels.attestation = link.attestation().and_then(|record| record.header());
     let mut answer = link.start(&request, shared.config.min_config_version, deadline)?;
     request.drop_body();
     drop(room);

@@ -48,6 +48,18 @@ pub(super) fn model(shared: &Arc<Shared>, id: &str) -> Result<Response<ResponseB
     Ok(json_response(StatusCode::OK, &model_json(&id, load, &shared.config.pricing)))
 }
 
+/// `/v1/attestation`: what was verified of each proxy that there is a session with.
+pub(super) fn attestations(shared: &Shared) -> Response<ResponseBody> {
+    let data: Vec<_> = shared.pool.attestations().iter().map(|record| record.summary()).collect();
+    json_response(StatusCode::OK, &json!({ "object": "list", "data": data }))
+}
+
+/// `/v1/attestation/{id}`: a whole appraisal, for `cocoon attest verify`.
+pub(super) fn attestation(shared: &Shared, id: &str) -> Result<Response<ResponseBody>, RequestError> {
+    let document = shared.attestations.document(id).ok_or(RequestError::UnknownAttestation)?;
+    Ok(with_type(StatusCode::OK, "application/json", document.encode().into()))
+}
+
 fn model_json(name: &str, load: &ModelLoad, pricing: &Pricing) -> Value {
     json!({
         "id": name,

@@ -18,6 +18,9 @@ use sha2::{Digest, Sha256};
 use super::violation::Violation;
 use crate::{config::ClientConfig, limits};
 
+/// The link profile of this project, as verdicts name it.
+const ATTESTED_V2: &str = "attested-v2";
+
 /// Why a connection did not become ready, or did not stay so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -174,13 +177,16 @@ fn without_text(error: SessionError) -> SessionError {
     if let SessionError::PeerRefusedQuestion { code, .. } = error { SessionError::PeerRefused { code } } else { error }
 }
 
-/// The extended profile is for links that this node protects itself; behind the original's router
-/// there are original nodes.
+/// The extended profile is for links that this node protects itself. Behind the original's router,
+/// and at the other end of its link profile, there are original nodes.
 fn offered(peer: &Peer) -> VersionRange {
-    match peer {
-        Peer::LoopbackPlain { .. } | Peer::InMemory { .. } => VersionRange::ALL,
-        Peer::BehindRouter { .. } | _ => VersionRange { min: 0, max: Version::V2.number() },
-    }
+    let is_ours = match peer {
+        Peer::LoopbackPlain { .. } | Peer::InMemory { .. } => true,
+        Peer::Attested(peer) => peer.profile() == ATTESTED_V2,
+        // A proxy without evidence is none that a client talks to; the link refuses it before.
+        Peer::BehindRouter { .. } | Peer::Unattested { .. } | _ => false,
+    };
+    if is_ours { VersionRange::ALL } else { VersionRange { min: 0, max: Version::V2.number() } }
 }
 
 fn chosen(number: Option<i32>, offered: VersionRange) -> Result<Version, Violation> {

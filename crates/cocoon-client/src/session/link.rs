@@ -29,7 +29,7 @@ use super::{
     answer::{AnswerStream, Intake, Slot},
     violation::Violation,
 };
-use crate::{error::RequestError, limits, models::Models, request::InferenceRequest};
+use crate::{attestations::Record, error::RequestError, limits, models::Models, request::InferenceRequest};
 
 /// A ready connection.
 pub(crate) struct Link {
@@ -37,6 +37,8 @@ pub(crate) struct Link {
     version: Version,
     table: Mutex<Table>,
     in_flight: AtomicUsize,
+    /// What was verified of the proxy, if it is attested.
+    attestation: Mutex<Option<Arc<Record>>>,
     pub(super) models: watch::Sender<Option<Arc<Models>>>,
     pub(super) models_wanted: Notify,
 }
@@ -60,6 +62,7 @@ impl Link {
             version,
             table: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            attestation: Mutex::default(),
             models: watch::Sender::new(None),
             models_wanted: Notify::new(),
         }
@@ -67,6 +70,16 @@ impl Link {
 
     pub(crate) fn version(&self) -> Version {
         self.version
+    }
+
+    /// What was verified of the proxy; `None` on a link without attestation.
+    pub(crate) fn attestation(&self) -> Option<Arc<Record>> {
+        self.attestation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_attestation(&self, record: Option<Arc<Record>>) {
+        // Replaced in one assignment, so it is whole even after a panic.
+        *self.attestation.lock().unwrap_or_else(PoisonError::into_inner) = record;
     }
 
     pub(super) fn outbox(&self) -> &Outbox {

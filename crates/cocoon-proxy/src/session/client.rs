@@ -8,6 +8,7 @@ use cocoon_units::AdjustedTokens;
 use cocoon_wire::message::{AuthChallenge, ClientAnswer, ClientParams, SignedPayment};
 use cocoon_wire::{Sealed, Version};
 
+use super::standing::Standing;
 use super::{Refusal, Terms};
 use crate::config::Hex32;
 
@@ -35,10 +36,11 @@ impl AwaitConnect {
     pub(crate) fn connect(
         self,
         terms: &Terms,
+        standing: &Standing,
         params: ClientParams,
         min_config_version: i32,
     ) -> Result<(AwaitAuth, ClientAnswer), Refusal> {
-        let version = terms.agree(params.is_test, params.versions)?;
+        let version = terms.agree(standing, params.is_test, params.versions)?;
         if min_config_version > terms.config.config_version {
             return Err(Refusal::ConfigTooOld);
         }
@@ -87,6 +89,7 @@ mod tests {
 
     use super::*;
     use crate::config::ProxyConfig;
+    use crate::session::standing::Evidence;
 
     fn terms() -> Terms {
         let config = ProxyConfig {
@@ -97,12 +100,16 @@ mod tests {
         Terms { config }
     }
 
+    fn here() -> Standing {
+        Standing { versions: VersionRange::ALL, evidence: Evidence::NotAsked }
+    }
+
     fn params(is_test: bool, min: i32, max: i32) -> ClientParams {
         ClientParams { owner_address: "wallet".into(), is_test, versions: Some(VersionRange { min, max }) }
     }
 
     fn check(params: ClientParams, min_config_version: i32, expected: Result<Version, Refusal>) {
-        let state = AwaitConnect.connect(&terms(), params, min_config_version);
+        let state = AwaitConnect.connect(&terms(), &here(), params, min_config_version);
         assert_eq!(state.map(|(state, _)| state.version), expected);
     }
 
@@ -116,9 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn an_original_client_is_not_given_the_extended_profile() {
+        let standing = Standing { versions: VersionRange { min: 0, max: 2 }, ..here() };
+        let state = AwaitConnect.connect(&terms(), &standing, params(true, 0, 100), 0);
+        assert_eq!(state.map(|(state, _)| state.version), Ok(Version::V2));
+    }
+
+    #[test]
     fn wrong_secret_is_refused() {
         let authorize = |secret: &'static [u8]| {
-            let (state, _) = AwaitConnect.connect(&terms(), params(true, 1, 2), 0).unwrap();
+            let (state, _) = AwaitConnect.connect(&terms(), &here(), params(true, 1, 2), 0).unwrap();
             state.authorize_short(&Sealed::new(Bytes::from_static(secret))).is_ok()
         };
         assert!(authorize(b"secret"));
@@ -129,7 +143,7 @@ mod tests {
     #[test]
     fn without_a_configured_secret_nobody_enters() {
         let terms = Terms { config: ProxyConfig::default() };
-        let refused = AwaitConnect.connect(&terms, params(true, 1, 2), 0);
+        let refused = AwaitConnect.connect(&terms, &here(), params(true, 1, 2), 0);
         assert_eq!(refused.map(|_| ()), Err(Refusal::NoSecret));
     }
 }

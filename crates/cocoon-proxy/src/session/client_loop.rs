@@ -13,6 +13,7 @@ use cocoon_wire::message::{ClientMessage, ClientQuery, ClientRun};
 use cocoon_wire::{RequestId, Version};
 
 use super::client::{AwaitConnect, ReadyClient};
+use super::standing::Standing;
 use super::{Refusal, SessionEnd, Violation};
 use crate::core::{ClientId, Event, RequestKey};
 use crate::driver::Shared;
@@ -52,12 +53,13 @@ const PRUNE_FIRST: usize = 64;
 
 async fn shake_hands(connection: &mut Connection, shared: &Shared) -> Result<ReadyClient, SessionEnd> {
     let outbox = connection.outbox();
+    let standing = Standing::of(connection.peer());
     let (id, query) = next_query(connection).await?;
     let ClientQuery::Connect { params, min_config_version } = query else {
         return Err(refuse(&outbox, id, Refusal::WrongOrder));
     };
     let (state, answer) = AwaitConnect
-        .connect(&shared.terms, params, min_config_version)
+        .connect(&shared.terms, &standing, params, min_config_version)
         .map_err(|refusal| refuse(&outbox, id, refusal))?;
     let _ = outbox.answer(id, answer.encode());
     let (id, query) = next_query(connection).await?;

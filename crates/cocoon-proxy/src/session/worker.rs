@@ -14,6 +14,7 @@ use cocoon_units::AdjustedTokens;
 use cocoon_wire::Version;
 use cocoon_wire::message::{CompareBalance, SignedPayment, WorkerAnswer, WorkerParams};
 
+use super::standing::Standing;
 use super::{Refusal, Terms};
 use crate::core::{CancelSupport, WorkerProfile};
 
@@ -54,8 +55,14 @@ pub(crate) enum Compared {
 
 impl AwaitWorkerConnect {
     /// Takes the worker's parameters; the answer carries the chosen version.
-    pub(crate) fn connect(self, terms: &Terms, params: WorkerParams) -> Result<(AwaitBalance, WorkerAnswer), Refusal> {
-        let version = terms.agree(params.is_test, params.versions)?;
+    pub(crate) fn connect(
+        self,
+        terms: &Terms,
+        standing: &Standing,
+        params: WorkerParams,
+    ) -> Result<(AwaitBalance, WorkerAnswer), Refusal> {
+        let version = terms.agree(standing, params.is_test, params.versions)?;
+        standing.admit_model(&params.model)?;
         let model = public_name(&params.model).ok_or(Refusal::NoModel)?.to_owned();
         // The original allots its slots to its proxies evenly, rounded up.
         let slots = params.max_active_requests.div_ceil(params.proxy_count.max(1));
@@ -128,9 +135,14 @@ mod tests {
 
     use super::*;
     use crate::config::ProxyConfig;
+    use crate::session::standing::Evidence;
 
     fn terms() -> Terms {
         Terms { config: ProxyConfig::default() }
+    }
+
+    fn here() -> Standing {
+        Standing { versions: VersionRange::ALL, evidence: Evidence::NotAsked }
     }
 
     fn params() -> WorkerParams {
@@ -151,20 +163,30 @@ mod tests {
 
     #[test]
     fn slots_are_shared_and_the_model_loses_its_hash() {
-        let (state, _) = AwaitWorkerConnect.connect(&terms(), params()).unwrap();
+        let (state, _) = AwaitWorkerConnect.connect(&terms(), &here(), params()).unwrap();
         assert_eq!(state.profile.slots, 4);
         assert_eq!(state.profile.model, "Qwen/Qwen3-8B");
         assert_eq!(state.version, Version::V2);
         let nameless = WorkerParams { model: "@abc".into(), ..params() };
-        assert_eq!(AwaitWorkerConnect.connect(&terms(), nameless).map(|_| ()), Err(Refusal::NoModel));
+        assert_eq!(AwaitWorkerConnect.connect(&terms(), &here(), nameless).map(|_| ()), Err(Refusal::NoModel));
         let real = WorkerParams { is_test: false, ..params() };
-        assert_eq!(AwaitWorkerConnect.connect(&terms(), real).map(|_| ()), Err(Refusal::TestModeDiffers));
+        assert_eq!(AwaitWorkerConnect.connect(&terms(), &here(), real).map(|_| ()), Err(Refusal::TestModeDiffers));
+    }
+
+    #[test]
+    fn a_model_other_than_the_attested_one_is_refused() {
+        let attested = |model: &str| Standing { evidence: Evidence::Claims(Some(model.into())), ..here() };
+        let connect = |standing| AwaitWorkerConnect.connect(&terms(), &standing, params()).map(|_| ());
+        assert_eq!(connect(attested("Qwen/Qwen3-8B@abc123:00")), Ok(()));
+        // The part that clients do not see counts: it is the weights.
+        assert_eq!(connect(attested("Qwen/Qwen3-8B@abc123:01")), Err(Refusal::WrongModel));
+        assert_eq!(connect(Standing { evidence: Evidence::None, ..here() }), Err(Refusal::NotAttested));
     }
 
     #[test]
     fn a_worker_that_knows_of_commitments_does_not_serve_a_rolled_back_proxy() {
         let compare = |on_chain, in_db, max| {
-            let (state, _) = AwaitWorkerConnect.connect(&terms(), params()).unwrap();
+            let (state, _) = AwaitWorkerConnect.connect(&terms(), &here(), params()).unwrap();
             state.compare_balance(tokens(on_chain), tokens(in_db), tokens(max), tokens(10))
         };
         assert_eq!(compare(1, 0, 0).map(|_| ()).unwrap_err(), Refusal::RolledBack);

@@ -19,6 +19,7 @@ use cocoon_wire::message::{
 use cocoon_wire::{RequestId, Version};
 use tokio::sync::{mpsc, oneshot};
 
+use super::standing::Standing;
 use super::worker::{AwaitComplete, AwaitWorkerConnect, Compared, ReadyWorker};
 use super::{Refusal, SessionEnd, Violation};
 use crate::core::{Dispatch, Event, RequestKey, WorkerChange, WorkerId};
@@ -67,11 +68,12 @@ pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> Sessi
 
 async fn shake_hands(connection: &mut Connection, shared: &Shared) -> Result<ReadyWorker, SessionEnd> {
     let outbox = connection.outbox();
+    let standing = Standing::of(connection.peer());
     let (id, query) = next_query(connection).await?;
     let WorkerQuery::Connect(params) = query else { return Err(refuse(&outbox, id, Refusal::WrongOrder)) };
     let owner = params.owner_address.clone();
     let (state, answer) =
-        AwaitWorkerConnect.connect(&shared.terms, params).map_err(|refusal| refuse(&outbox, id, refusal))?;
+        AwaitWorkerConnect.connect(&shared.terms, &standing, params).map_err(|refusal| refuse(&outbox, id, refusal))?;
     let _ = outbox.answer(id, answer.encode());
     let (id, query) = next_query(connection).await?;
     let WorkerQuery::CompareBalance { tokens_committed_to_blockchain, tokens_committed_to_db, max_tokens } = query

@@ -18,6 +18,9 @@ use crate::error::SessionError;
 use crate::limits::{EARLY_EVENTS_MAX, HANDSHAKE_STEP_TIMEOUT};
 use crate::worker::{Offer, Shared};
 
+/// The link profile of this project, as verdicts name it.
+const ATTESTED_V2: &str = "attested-v2";
+
 /// What both sides agreed on.
 #[derive(Debug)]
 pub(crate) struct Agreed {
@@ -81,12 +84,20 @@ pub(crate) async fn shake_hands(
     }
 }
 
-/// A router of the original network stands before original nodes, for which only their versions are offered.
+/// The extended profile is for links that this node protects itself. Behind the original's router, and at the other end
+/// of its link profile, there are original nodes.
 fn versions(peer: &Peer, configured: VersionRange) -> VersionRange {
-    if let Peer::BehindRouter { .. } = peer {
-        return VersionRange { max: configured.max.min(VersionRange::ORIGINAL.max), ..configured };
+    let is_ours = match peer {
+        Peer::LoopbackPlain { .. } | Peer::InMemory { .. } => true,
+        Peer::Attested(peer) => peer.profile() == ATTESTED_V2,
+        // A proxy without evidence is none that a worker talks to; the link refuses it before.
+        Peer::BehindRouter { .. } | Peer::Unattested { .. } | _ => false,
+    };
+    if is_ours {
+        configured
+    } else {
+        VersionRange { max: configured.max.min(VersionRange::ORIGINAL.max), ..configured }
     }
-    configured
 }
 
 struct Handshake<'a> {

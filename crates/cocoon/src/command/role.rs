@@ -14,7 +14,8 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config, runtime, terminal};
+use crate::config::{self, Read};
+use crate::{runtime, terminal};
 
 /// Arguments that every role has.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,7 @@ pub(crate) struct ConfigArgs {
 
 impl ConfigArgs {
     /// The configuration; none when only the sample was asked for, which is printed.
-    fn read<T: DeserializeOwned>(&self, sample: &str) -> Result<Option<T>> {
+    fn read<T: DeserializeOwned>(&self, sample: &str) -> Result<Option<Read<T>>> {
         if self.print_default_config {
             terminal::line(sample.trim_end());
             return Ok(None);

@@ -2,7 +2,8 @@
 //!
 //! 1. The port is taken first: a clash is told before anything is fetched.
 //! 2. The engine: one that is already running (`--engine`), or a small model in this process.
-//! 3. Proxy, workers and client start as tasks and talk over real loopback TCP, with the network's own protocol.
+//! 3. Proxy, workers and client start as tasks and talk over real loopback TCP, with the network's own protocol. A
+//!    simulated TEE attests them to each other, under policies in the data folder.
 //! 4. Once the client sees the workers, a table says what runs, and what is not protected yet; an engine that lets it
 //!    wait is named.
 //! 5. Ctrl-C drains: the client takes nothing new and finishes what runs, then the workers, then the proxy.
@@ -22,7 +23,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::model::SourceArgs;
-use crate::{limits, runtime, terminal, wiring};
+use crate::attestation::PROVES_NOTHING;
+use crate::attestation::simulated::Simulated;
+use crate::{environment, limits, runtime, terminal, wiring};
 use engine::Chosen;
 use network::{Network, View};
 
@@ -31,7 +34,8 @@ pub(super) const PORT: u16 = 10_000;
 
 /// Run the whole network on this machine: client, proxy, worker and a small model
 ///
-/// Everything listens on loopback only. The first start fetches a model of 98 MB.
+/// Everything listens on loopback only, and the roles prove what they run to each other with a simulated TEE, which
+/// proves nothing about this machine. The first start fetches a model of 98 MB.
 /// Ctrl-C stops: running answers may finish first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -59,7 +63,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     model_file: Option<PathBuf>,
 
-    /// Folder for models [default: $XDG_DATA_HOME/cocoon or ~/.local/share/cocoon]
+    /// Folder for models and the simulated TEE [default: $XDG_DATA_HOME/cocoon or ~/.local/share/cocoon]
     #[arg(long, env = "COCOON_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -76,9 +80,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let _entered = runtime.enter();
         wiring::bind_http(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port), "--port")?
     };
+    let folder = std::path::absolute(args.data_dir.clone().map_or_else(environment::data_dir, Ok)?)?;
+    let simulated = Simulated::open(&folder.join("simulated-tee"))?;
     let engine = engine::choose(&args)?;
     let outcome = runtime.block_on(async {
-        let mut network = Network::start(listener, &engine, args.workers).await?;
+        let mut network = Network::start(listener, &engine, args.workers, &simulated).await?;
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = serve(&mut network, &engine, started, stop.clone()) => outcome,
@@ -131,10 +137,15 @@ fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
     if network.is_ready() {
         let _ = writeln!(text, "{}", invitation(network));
     }
-    text.push_str(
-        "not protected yet\n  \
-         attestation: none yet: loopback only\n  \
-         money: not yet: tokens are counted and limited, nothing is paid",
+    let _ = write!(
+        text,
+        "attested by a {PROVES_NOTHING}\n  \
+         policy: {policy}\n  \
+         try: cocoon attest peer {proxy} --policy {policy}\n\n\
+         not there yet\n  \
+         money: tokens are counted and limited, nothing is paid",
+        policy = network.client_policy.display(),
+        proxy = network.proxy,
     );
     if let Some(remark) = engine.remark() {
         let _ = write!(text, "\n  model: {remark}");

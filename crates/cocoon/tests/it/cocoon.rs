@@ -1,7 +1,7 @@
 //! The built binary, and an engine that says what a test wants.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -72,12 +72,50 @@ impl Running {
         self.told.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned()
     }
 
+    /// Asks its HTTP endpoint for a path.
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        http(&self.url(), &format!("GET {path}"), "")
+    }
+
+    /// Asks for a chat completion.
+    pub(crate) fn chat(&self, model: &str, prompt: &str) -> Reply {
+        let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
+        http(&self.url(), "POST /v1/chat/completions", &body)
+    }
+
     /// Asks it to stop, as an operator would, and waits for its end.
     pub(crate) fn stop(mut self) -> ExitStatus {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         self.child.wait().unwrap()
     }
+}
+
+/// What an HTTP server answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The status line and headers, in lower case.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+/// One request over HTTP/1.0, whose answer ends with the connection.
+fn http(url: &str, request: &str, body: &str) -> Reply {
+    let addr = url.trim_start_matches("http://").split('/').next().unwrap();
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let headers = format!("host: {addr}\r\ncontent-type: application/json\r\ncontent-length: {}", body.len());
+    write!(stream, "{request} HTTP/1.0\r\n{headers}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    Reply { head: head.to_ascii_lowercase(), body: body.to_owned() }
 }
 
 fn spawn(arguments: &[&str]) -> Child {

@@ -4,6 +4,7 @@
 
 mod cocoon;
 
+mod attest;
 mod chat;
 mod command_line;
 mod roles;

@@ -42,40 +42,53 @@ fn wait_for_model(url: &str) {
     panic!("no worker within 30 s");
 }
 
+/// The same, in a printed configuration.
+const PLAIN_SWITCH: (&str, &str) = ("\ninsecure_plain_loopback = false", "\ninsecure_plain_loopback = true");
+
+/// What lets roles of this machine speak in plain.
+const PLAIN: &str = "[attestation]\ninsecure_plain_loopback = true\n";
+
 #[test]
-fn three_processes_make_a_network() {
+fn three_processes_make_an_attested_network() {
     let engine = Engine::start();
     engine.script.set_default(Behaviour::tokens(3));
     let folder = tempfile::tempdir().unwrap();
     let (clients, workers) = (free_addr(), free_addr());
     let hash: String = Sha256::digest(b"between us").iter().map(|byte| format!("{byte:02x}")).collect();
+    let simulated = folder.path().join("simulated-tee");
+    let attestation = format!("[attestation]\ninsecure_simulated_tee = \"{}\"\n", simulated.display());
     let proxy = start(
         "proxy",
         folder.path(),
         &format!(
-            "[listen]\nclients = \"{clients}\"\nworkers = \"{workers}\"\n[proxy]\nclient_secret_hash = \"{hash}\"\n"
+            "{attestation}[listen]\nclients = \"{clients}\"\nworkers = \"{workers}\"\n[proxy]\nclient_secret_hash = \"{hash}\"\n"
         ),
     );
-    let worker =
-        start("worker", folder.path(), &format!("proxies = [\"{workers}\"]\n[engine]\nurl = \"{}\"\n", engine.url()));
+    let worker = start(
+        "worker",
+        folder.path(),
+        &format!("proxies = [\"{workers}\"]\n{attestation}[engine]\nurl = \"{}\"\n", engine.url()),
+    );
     let client = start(
         "client",
         folder.path(),
         &format!(
-            "proxies = [\"{clients}\"]\n[client]\nlisten = \"127.0.0.1:0\"\nauth_secret = \"between us\"\nis_test = true\n"
+            "proxies = [\"{clients}\"]\n{attestation}[client]\nlisten = \"127.0.0.1:0\"\nauth_secret = \"between us\"\nis_test = true\n"
         ),
     );
     wait_for_model(&client.url());
     let (out, error, is_ok) = told(&run(&["chat", "--url", &client.url(), "three"]));
     assert!(is_ok, "{error}");
     assert_eq!(out, " t0 t1 t2\n");
+    let list = client.get("/v1/attestation").body;
+    assert!(list.contains("attested-v2") && list.contains("\"simulated\""), "{list}");
     for role in [client, worker, proxy] {
         assert!(role.stop().success());
     }
 }
 
 #[test]
-fn the_printed_configurations_make_a_network_with_one_secret() {
+fn the_printed_configurations_make_a_plain_network_with_one_secret() {
     let engine = Engine::start();
     engine.script.set_default(Behaviour::tokens(2));
     let folder = tempfile::tempdir().unwrap();
@@ -89,13 +102,20 @@ fn the_printed_configurations_make_a_network_with_one_secret() {
         &[
             ("127.0.0.1:10001", &clients),
             ("127.0.0.1:10002", &workers),
+            PLAIN_SWITCH,
             ("# client_secret_hash = \"64 hexadecimal digits\"", hash_line),
         ],
     );
-    let worker = printed("worker", &[("127.0.0.1:10002", &workers), ("http://127.0.0.1:8000", &engine.url())]);
+    let worker =
+        printed("worker", &[("127.0.0.1:10002", &workers), PLAIN_SWITCH, ("http://127.0.0.1:8000", &engine.url())]);
     let client = printed(
         "client",
-        &[("127.0.0.1:10000", "127.0.0.1:0"), ("127.0.0.1:10001", &clients), ("auth_secret = \"\"", &secret_line)],
+        &[
+            ("127.0.0.1:10000", "127.0.0.1:0"),
+            ("127.0.0.1:10001", &clients),
+            PLAIN_SWITCH,
+            ("auth_secret = \"\"", &secret_line),
+        ],
     );
     let _proxy = start("proxy", folder.path(), &proxy);
     let worker = start("worker", folder.path(), &worker);
@@ -116,6 +136,7 @@ fn who_is_missing_is_said() {
         &[
             ("127.0.0.1:10000", "127.0.0.1:0"),
             ("127.0.0.1:10001", &clients),
+            PLAIN_SWITCH,
             ("auth_secret = \"\"", "auth_secret = \"between us\""),
         ],
     );
@@ -125,7 +146,7 @@ fn who_is_missing_is_said() {
     assert!(!is_ok && error.contains("has no proxy"), "{error}");
 
     let proxy = format!(
-        "[listen]\nclients = \"{clients}\"\nworkers = \"{workers}\"\n[proxy]\nclient_secret_hash = \"{hash}\"\n"
+        "{PLAIN}[listen]\nclients = \"{clients}\"\nworkers = \"{workers}\"\n[proxy]\nclient_secret_hash = \"{hash}\"\n"
     );
     let _proxy = start("proxy", folder.path(), &proxy);
     // The client needs a moment to find it.
@@ -144,11 +165,11 @@ fn who_is_missing_is_said() {
 fn what_is_wrong_is_said_before_anything_is_up() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("client.toml");
-    let config = "proxies = [\"127.0.0.1:1\"]\n[client]\nlisten = \"127.0.0.1:0\"\ntimeout_ms = 0\n";
+    let config = "[client]\nlisten = \"127.0.0.1:0\"\ntimeout_ms = 0\n";
     for (config, word) in [
-        (config, "timeout_ms"),
-        ("threads = 0\n", "`threads`"),
-        ("proxies = [\"192.0.2.1:10001\"]\n", "192.0.2.1:10001"),
+        (format!("proxies = [\"127.0.0.1:1\"]\n{PLAIN}{config}"), "timeout_ms"),
+        ("threads = 0\n".to_owned(), "`threads`"),
+        (format!("proxies = [\"192.0.2.1:10001\"]\n{PLAIN}"), "192.0.2.1:10001"),
     ] {
         fs::write(&file, config).unwrap();
         let (out, error, is_ok) = told(&run(&["client", "--config", file.to_str().unwrap()]));
@@ -167,10 +188,30 @@ fn a_mistyped_key_is_named_with_its_file() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused() {
+fn a_role_that_cannot_attest_refuses_to_start_and_names_the_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    for role in ["client", "proxy", "worker"] {
+        let file = folder.path().join(format!("{role}.toml"));
+        fs::write(&file, "").unwrap();
+        let (out, error, is_ok) = told(&run(&[role, "--config", file.to_str().unwrap()]));
+        assert!(!is_ok && out.is_empty(), "{out}");
+        for key in ["`policy`", "`insecure_simulated_tee`", "insecure_plain_loopback"] {
+            assert!(error.contains(key), "{key} is missing in:\n{error}");
+        }
+    }
+    let file = folder.path().join("proxy.toml");
+    let policy = folder.path().join("policy.toml");
+    fs::write(&policy, told(&run(&["attest", "policy", "example"])).0).unwrap();
+    fs::write(&file, format!("[attestation]\npolicy = \"{}\"\n", policy.display())).unwrap();
+    let (_, error, is_ok) = told(&run(&["proxy", "--config", file.to_str().unwrap()]));
+    assert!(!is_ok && error.contains("`insecure_simulated_tee`"), "{error}");
+}
+
+#[test]
+fn a_plain_address_that_others_can_reach_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("proxy.toml");
-    fs::write(&file, "[listen]\nclients = \"0.0.0.0:0\"\nworkers = \"127.0.0.1:0\"\n").unwrap();
+    fs::write(&file, format!("{PLAIN}[listen]\nclients = \"0.0.0.0:0\"\nworkers = \"127.0.0.1:0\"\n")).unwrap();
     let (_, error, is_ok) = told(&run(&["proxy", "--config", file.to_str().unwrap()]));
     assert!(!is_ok);
     assert!(error.contains("0.0.0.0:0") && error.contains("loopback"), "{error}");

@@ -27,11 +27,17 @@ fn an_answer_travels_through_all_three_roles() {
 }
 
 #[test]
-fn what_is_not_protected_is_said() {
+fn what_is_protected_and_what_is_not_is_said() {
     let engine = Engine::start();
     let folder = tempfile::tempdir().unwrap();
     let network = up(folder.path(), &["--engine", &engine.url()]);
-    for promise in ["attestation: none yet: loopback only", "money: not yet", "role", "curl http://127.0.0.1:"] {
+    for promise in [
+        "simulated TEE: proves nothing about this machine",
+        "client-policy.toml",
+        "money: tokens are counted and limited, nothing is paid",
+        "role",
+        "curl http://127.0.0.1:",
+    ] {
         assert!(network.told.contains(promise), "{promise} is missing in:\n{}", network.told);
     }
 }
@@ -40,7 +46,9 @@ fn what_is_not_protected_is_said() {
 fn a_taken_port_is_named_with_the_flag() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let (_, error, is_ok) = told(&run(&["up", "--port", &port, "--engine", "http://127.0.0.1:9"]));
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let (_, error, is_ok) = told(&run(&["up", "--port", &port, "--data-dir", data, "--engine", "http://127.0.0.1:9"]));
     assert!(!is_ok);
     assert!(error.contains(&format!("port {port}")) && error.contains("--port"), "{error}");
 }

@@ -7,7 +7,9 @@ use cocoon_client::{Client, ClientConfig};
 use serde::Deserialize;
 
 use super::ConfigArgs;
-use crate::{terminal, wiring};
+use crate::attestation::{Links, VerifierSettings};
+use crate::config::Read;
+use crate::{runtime, terminal, wiring};
 
 /// Run the client: an OpenAI endpoint for your apps
 #[derive(Debug, clap::Args)]
@@ -23,22 +25,30 @@ const SAMPLE: &str = include_str!("../../../config/client.toml");
 struct File {
     threads: usize,
     proxies: Vec<SocketAddr>,
+    attestation: VerifierSettings,
     client: ClientConfig,
 }
 
 impl Default for File {
     fn default() -> Self {
-        Self { threads: 1, proxies: vec![wiring::PROXY_FOR_CLIENTS], client: ClientConfig::default() }
+        Self {
+            threads: 1,
+            proxies: vec![wiring::PROXY_FOR_CLIENTS],
+            attestation: VerifierSettings::default(),
+            client: ClientConfig::default(),
+        }
     }
 }
 
 /// Carries the command out.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Some(file) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
-    wiring::check_proxies(&file.proxies)?;
+    let Some(Read { file, .. }) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
+    runtime::check(file.threads)?;
+    let links = Links::of_client(file.attestation)?;
+    wiring::check_proxies(&file.proxies, &links)?;
     super::run_role(file.threads, |stop| async move {
         let listen = file.client.listen;
-        let client = Client::new(file.client, wiring::clock(), wiring::dialers(&file.proxies))?;
+        let client = Client::new(file.client, wiring::clock(), wiring::dialers(&file.proxies, &links))?;
         let listener = wiring::bind_http(listen, "`listen` under [client]")?;
         // Only now is it true.
         terminal::line(&format!("client: http://{}/v1", listener.local_addr()?));
@@ -63,6 +73,8 @@ mod tests {
     #[test]
     fn the_sample_shows_every_key() {
         shows_every_key::<File>(SAMPLE, &[], &[]);
+        let optional = ["policy", "pccs", "cache_dir", "insecure_simulated_tee"];
+        shows_every_key::<VerifierSettings>(SAMPLE, &["attestation"], &optional);
         shows_every_key::<ClientConfig>(SAMPLE, &["client"], &[]);
         shows_every_key::<LimitsConfig>(SAMPLE, &["client", "limits"], &[]);
         shows_every_key::<Pricing>(SAMPLE, &["client", "pricing"], &[]);

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use cocoon_attest::Role;
 use cocoon_proxy::{Proxy, ProxyConfig};
 use serde::Deserialize;
 
 use super::ConfigArgs;
-use crate::{terminal, wiring};
+use crate::attestation::{Links, NodeSettings};
+use crate::config::Read;
+use crate::{runtime, terminal, wiring};
 
 /// Run a proxy: routing and metering between clients and workers
 #[derive(Debug, clap::Args)]
@@ -23,6 +26,7 @@ const SAMPLE: &str = include_str!("../../../config/proxy.toml");
 struct File {
     threads: usize,
     listen: Listen,
+    attestation: NodeSettings,
     proxy: ProxyConfig,
 }
 
@@ -36,7 +40,12 @@ struct Listen {
 
 impl Default for File {
     fn default() -> Self {
-        Self { threads: 1, listen: Listen::default(), proxy: ProxyConfig::default() }
+        Self {
+            threads: 1,
+            listen: Listen::default(),
+            attestation: NodeSettings::default(),
+            proxy: ProxyConfig::default(),
+        }
     }
 }
 
@@ -48,11 +57,15 @@ impl Default for Listen {
 
 /// Carries the command out.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Some(File { threads, listen, proxy }) = args.config.read(SAMPLE)? else { return Ok(()) };
+    let Some(Read { file, sha256 }) = args.config.read(SAMPLE)? else { return Ok(()) };
+    let File { threads, listen, attestation, proxy } = file;
+    runtime::check(threads)?;
+    let links = Links::of_node(Role::Proxy, attestation, sha256)?;
     super::run_role(threads, |stop| async move {
         let bits = listen.pow_difficulty_bits;
-        let (clients, for_clients) = wiring::bind_sessions(listen.clients, bits, "`clients` under [listen]").await?;
-        let (workers, for_workers) = wiring::bind_sessions(listen.workers, bits, "`workers` under [listen]").await?;
+        let bind = async |addr, peers, setting| wiring::bind_sessions(links.listen(addr, peers), bits, setting).await;
+        let (clients, for_clients) = bind(listen.clients, Role::Client, "`clients` under [listen]").await?;
+        let (workers, for_workers) = bind(listen.workers, Role::Worker, "`workers` under [listen]").await?;
         let proxy = Proxy::new(proxy, wiring::clock(), clients, workers);
         terminal::line(&format!("proxy: {for_clients} for clients, {for_workers} for workers"));
         proxy.run(stop).await;
@@ -77,6 +90,16 @@ mod tests {
     fn the_sample_shows_every_key() {
         shows_every_key::<File>(SAMPLE, &[], &[]);
         shows_every_key::<Listen>(SAMPLE, &["listen"], &[]);
+        let optional = [
+            "manifest",
+            "runtime_event_log",
+            "policy",
+            "pccs",
+            "cache_dir",
+            "insecure_simulated_tee",
+            "insecure_file_keys",
+        ];
+        shows_every_key::<NodeSettings>(SAMPLE, &["attestation"], &optional);
         shows_every_key::<ProxyConfig>(SAMPLE, &["proxy"], &["client_secret_hash"]);
         shows_every_key::<Pricing>(SAMPLE, &["proxy", "pricing"], &[]);
         shows_every_key::<Multipliers>(SAMPLE, &["proxy", "pricing", "multipliers"], &[]);

@@ -6,11 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use cocoon_attest::Role;
 use cocoon_worker::engine::openai_http::OpenAiHttp;
 use cocoon_worker::{Engine, OpenAiHttpConfig, Worker, WorkerConfig};
 use serde::Deserialize;
 
 use super::ConfigArgs;
+use crate::attestation::{Links, NodeSettings};
+use crate::config::Read;
 use crate::{runtime, wiring};
 use watch::Watch;
 
@@ -28,6 +31,7 @@ const SAMPLE: &str = include_str!("../../../config/worker.toml");
 struct File {
     threads: usize,
     proxies: Vec<SocketAddr>,
+    attestation: NodeSettings,
     /// Kept as a table until its `kind` is known: each kind has keys of its own.
     engine: toml::Table,
     worker: WorkerConfig,
@@ -38,6 +42,7 @@ impl Default for File {
         Self {
             threads: 1,
             proxies: vec![wiring::PROXY_FOR_WORKERS],
+            attestation: NodeSettings::default(),
             engine: toml::Table::new(),
             worker: WorkerConfig::default(),
         }
@@ -48,7 +53,9 @@ impl File {
     /// Refuses what could only fail later, and name the key.
     fn check(&self) -> Result<()> {
         runtime::check(self.threads)?;
-        wiring::check_proxies(&self.proxies)?;
+        if self.proxies.is_empty() {
+            bail!(wiring::NO_PROXIES);
+        }
         let WorkerConfig { proto_version_min: min, proto_version_max: max, .. } = self.worker;
         if min > max {
             bail!("`proto_version_min` under [worker] is {min}, above `proto_version_max`, {max}");
@@ -59,12 +66,18 @@ impl File {
 
 /// Carries the command out.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Some(mut file) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
+    let Some(Read { mut file, sha256 }) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
     file.check()?;
+    let links = Links::of_node(Role::Worker, file.attestation, sha256)?;
+    wiring::check_proxies(&file.proxies, &links)?;
     let (engine, place) = engine(file.engine).context("the engine under [engine]")?;
     wiring::fit_slots(&mut file.worker, engine.as_ref(), 1);
     super::run_role(file.threads, |stop| async move {
-        let worker = Worker::new(file.worker, wiring::clock(), Arc::clone(&engine), wiring::dialers(&file.proxies))?;
+        let dialers = wiring::dialers(&file.proxies, &links);
+        let mut worker = Worker::new(file.worker, wiring::clock(), Arc::clone(&engine), dialers)?;
+        if let Some(prover) = links.prover() {
+            worker = worker.with_prover(prover);
+        }
         let watch = Watch::new(worker.handle(), engine, place, file.proxies);
         tokio::join!(worker.run(stop.clone()), stop.run_until_cancelled(watch.run()));
         Ok(())
@@ -112,6 +125,16 @@ mod tests {
     #[test]
     fn the_sample_shows_every_key() {
         shows_every_key::<File>(SAMPLE, &[], &[]);
+        let optional = [
+            "manifest",
+            "runtime_event_log",
+            "policy",
+            "pccs",
+            "cache_dir",
+            "insecure_simulated_tee",
+            "insecure_file_keys",
+        ];
+        shows_every_key::<NodeSettings>(SAMPLE, &["attestation"], &optional);
         shows_every_key::<WorkerConfig>(SAMPLE, &["worker"], &["model"]);
         shows_every_key::<Multipliers>(SAMPLE, &["worker", "multipliers"], &[]);
         let table = parse(SAMPLE).engine;
@@ -139,7 +162,6 @@ mod tests {
         assert!(refused("[worker]\nproto_version_min = 3\nproto_version_max = 2").contains("proto_version_min"));
         assert!(refused("threads = 0").contains("`threads`"));
         assert!(refused("proxies = []").contains("`proxies`"));
-        assert!(refused("proxies = [\"192.0.2.1:10002\"]").contains("192.0.2.1:10002"));
         parse(SAMPLE).check().unwrap();
     }
 

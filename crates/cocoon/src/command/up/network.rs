@@ -1,9 +1,11 @@
 //! The roles of `up` as tasks: started, watched, drained in order.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
+use cocoon_attest::{self as attest, CollateralSource};
 use cocoon_client::{ApiKey, AuthSecret, Client, ClientConfig, ClientHandle};
 use cocoon_proxy::{Hex32, Proxy, ProxyConfig};
 use cocoon_worker::{Worker, WorkerConfig, WorkerHandle};
@@ -13,6 +15,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Chosen;
+use crate::attestation::simulated::Simulated;
+use crate::attestation::{self, Attestation, Links};
 use crate::{limits, wiring};
 
 /// A running network.
@@ -31,6 +35,8 @@ pub(super) struct View {
     pub(super) api: SocketAddr,
     /// Where the client found the proxy.
     pub(super) proxy: SocketAddr,
+    /// What the client accepts of it.
+    pub(super) client_policy: PathBuf,
     /// The workers.
     pub(super) workers: Vec<WorkerHandle>,
     client: ClientHandle,
@@ -42,6 +48,8 @@ pub(super) struct Tasks {
     client: Role,
     workers: Role,
     proxy: Role,
+    /// The simulated vendor's collateral service.
+    pccs: Role,
 }
 
 /// Tasks of one kind and the token that stops them.
@@ -59,14 +67,23 @@ const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 const IS_TEST: bool = true;
 
 impl Network {
-    /// Starts proxy, workers and client.
-    pub(super) async fn start(listener: TcpListener, engine: &Chosen, workers: u16) -> Result<Self> {
+    /// Starts proxy, workers and client, attested by the simulated platform.
+    pub(super) async fn start(
+        listener: TcpListener,
+        engine: &Chosen,
+        workers: u16,
+        simulated: &Simulated,
+    ) -> Result<Self> {
         let api = listener.local_addr()?;
+        let (pccs_task, pccs) = serve_pccs(simulated).await?;
+        let links = |role, instance: &str| links(simulated, role, instance, Arc::clone(&pccs));
         // Client and proxy prove themselves to each other as strangers would; the secret lives as long as they do.
         let secret = ApiKey::generate().context("cannot make a secret")?;
 
-        let (for_clients, proxy_addr) = wiring::bind_sessions(ANY_PORT, 0, "nothing").await?;
-        let (for_workers, workers_addr) = wiring::bind_sessions(ANY_PORT, 0, "nothing").await?;
+        let proxy_links = links(attest::Role::Proxy, "proxy")?;
+        let listen = async |peers| wiring::bind_sessions(proxy_links.listen(ANY_PORT, peers), 0, "nothing").await;
+        let (for_clients, proxy_addr) = listen(attest::Role::Client).await?;
+        let (for_workers, workers_addr) = listen(attest::Role::Worker).await?;
         let config = ProxyConfig {
             is_test: IS_TEST,
             client_secret_hash: Some(Hex32::sha256(secret.expose().as_bytes())),
@@ -82,11 +99,15 @@ impl Network {
 
         let mut worker_tasks = Role::new("worker");
         let mut handles = Vec::new();
-        for _ in 0..workers {
+        for number in 0..workers {
             let mut config = WorkerConfig { is_test: IS_TEST, ..WorkerConfig::default() };
             wiring::fit_slots(&mut config, engine.engine.as_ref(), workers);
-            let dialers = wiring::dialers(&[workers_addr]);
-            let worker = Worker::new(config, wiring::clock(), Arc::clone(&engine.engine), dialers)?;
+            let links = links(attest::Role::Worker, &format!("worker {number}"))?;
+            let dialers = wiring::dialers(&[workers_addr], &links);
+            let mut worker = Worker::new(config, wiring::clock(), Arc::clone(&engine.engine), dialers)?;
+            if let Some(prover) = links.prover() {
+                worker = worker.with_prover(prover);
+            }
             handles.push(worker.handle());
             let stop = worker_tasks.stop.clone();
             worker_tasks.tasks.spawn(async move {
@@ -102,15 +123,42 @@ impl Network {
             ..ClientConfig::default()
         };
         let mut client_task = Role::new("client");
-        let client = Client::new(config, wiring::clock(), wiring::dialers(&[proxy_addr]))?;
+        let dialers = wiring::dialers(&[proxy_addr], &links(attest::Role::Client, "client")?);
+        let client = Client::new(config, wiring::clock(), dialers)?;
         let handle = client.handle();
         let stop = client_task.stop.clone();
         client_task.tasks.spawn(async move { Ok(client.serve(listener, stop).await?) });
 
-        let view = View { api, proxy: proxy_addr, workers: handles, client: handle };
-        let tasks = Tasks { client: client_task, workers: worker_tasks, proxy: proxy_task };
+        let client_policy = simulated.policy_path(attest::Role::Client);
+        let view = View { api, proxy: proxy_addr, client_policy, workers: handles, client: handle };
+        let tasks = Tasks { client: client_task, workers: worker_tasks, proxy: proxy_task, pccs: pccs_task };
         Ok(Self { view, tasks })
     }
+}
+
+/// Serves the simulated vendor's collateral over HTTP, as a vendor would; every role fetches it from there.
+async fn serve_pccs(simulated: &Simulated) -> Result<(Role, Arc<dyn CollateralSource>)> {
+    let listener = TcpListener::bind(ANY_PORT).await.context("cannot listen for the collateral service")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let mut task = Role::new("collateral service");
+    let (platform, stop) = (simulated.platform().clone(), task.stop.clone());
+    task.tasks.spawn(async move { Ok(platform.serve_pccs(listener, stop.cancelled_owned()).await?) });
+    Ok((task, attestation::collateral(Some(&url), None)?))
+}
+
+/// The links of one role on the simulated platform. There is no configuration file whose digest could be claimed.
+fn links(
+    simulated: &Simulated,
+    role: attest::Role,
+    instance: &str,
+    collateral: Arc<dyn CollateralSource>,
+) -> Result<Links> {
+    let node = match role {
+        attest::Role::Client => None,
+        attest::Role::Proxy | attest::Role::Worker | _ => Some(simulated.node(role, instance, [0; 32])?),
+    };
+    let policy = simulated.policy(role)?;
+    Ok(Links::Attested(Attestation::assemble(role, node, policy, collateral)?))
 }
 
 impl View {
@@ -144,12 +192,13 @@ impl Tasks {
             error = self.client.ended() => error,
             error = self.workers.ended() => error,
             error = self.proxy.ended() => error,
+            error = self.pccs.ended() => error,
         }
     }
 
     /// Stops the roles, those nearest the app first, so that what runs can finish.
     pub(super) async fn drain(&mut self) -> Result<()> {
-        for role in [&mut self.client, &mut self.workers, &mut self.proxy] {
+        for role in [&mut self.client, &mut self.workers, &mut self.proxy, &mut self.pccs] {
             role.stop.cancel();
             if timeout(limits::DRAIN_TIMEOUT, role.join()).await.is_err() {
                 return Err(anyhow!("the {} did not finish within {:?}", role.name, limits::DRAIN_TIMEOUT));

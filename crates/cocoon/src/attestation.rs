@@ -1,0 +1,309 @@
+//! From `[attestation]` to protected links: keys, evidence, policy, collateral.
+//!
+//! 1. [`settings`] says what was asked for; nothing weak is a default.
+//! 2. Keys come from the TEE, from a file, or from this start; each has one purpose.
+//! 3. A [`Prover`] shows evidence of this machine, or of a simulated platform; a [`Verifier`] judges that of peers.
+//! 4. [`Links`] hands both to listeners and dialers.
+//!
+//! No decision about trust is made here: that is the policy's.
+
+mod keys;
+mod settings;
+#[cfg(feature = "dev")]
+pub(crate) mod simulated;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use cocoon_attest::limits::{MANIFEST_BYTES_MAX, POLICY_BYTES_MAX};
+use cocoon_attest::{Attester, Claims, CollateralSource, Expected, Format, Policy, Role};
+#[cfg(any(feature = "client", feature = "worker", feature = "attest"))]
+use cocoon_net::DialConfig;
+#[cfg(feature = "proxy")]
+use cocoon_net::ListenConfig;
+use cocoon_net::{Identity, Link, Prover, Verifier};
+use cocoon_tee::attester::SevGuest;
+use cocoon_tee::keys::{InsecureFileKeys, SnpDerivedKeys};
+use cocoon_tee::{
+    CollateralCache, Kds, KeyProvider, Machine, NodeKeys, Pccs, Protection, TeeChoice, TrustedClock, Vendors, detect,
+};
+use cocoon_units::Clock;
+
+use self::keys::{RunKeys, random};
+#[cfg(any(feature = "proxy", feature = "worker"))]
+pub(crate) use self::settings::NodeSettings;
+#[cfg(feature = "client")]
+pub(crate) use self::settings::VerifierSettings;
+pub(crate) use self::settings::{EvidenceFrom, OnMachine, Plan, Tee, Ways};
+use crate::{config, wiring};
+
+/// The first of the month of this release: no clock that shows an earlier time is right.
+const RELEASED_UNIX_S: u64 = 1_793_491_200;
+
+/// What is said wherever the simulated platform is used.
+#[cfg(any(feature = "attest", feature = "dev"))]
+pub(crate) const PROVES_NOTHING: &str = "simulated TEE: proves nothing about this machine";
+
+/// How a role's links are protected.
+#[derive(Debug, Clone)]
+pub(crate) enum Links {
+    /// Packets in plain, within this machine.
+    InsecurePlainLoopback,
+    /// Evidence, as far as the role shows and asks for it.
+    Attested(Attestation),
+}
+
+/// What a role shows and asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Attestation {
+    role: Role,
+    identity: Arc<Identity>,
+    prover: Option<Arc<Prover>>,
+    verifier: Arc<Verifier>,
+}
+
+impl Links {
+    /// The links of a client, which shows nothing.
+    #[cfg(feature = "client")]
+    pub(crate) fn of_client(settings: VerifierSettings) -> Result<Self> {
+        match settings.plan()? {
+            Plan::InsecurePlainLoopback => Ok(Self::InsecurePlainLoopback),
+            Plan::Attested(ways) => Ok(Self::Attested(Attestation::new(Role::Client, &ways, None)?)),
+        }
+    }
+
+    /// The links of a proxy or worker, with the digest of its configuration file.
+    #[cfg(any(feature = "proxy", feature = "worker"))]
+    pub(crate) fn of_node(role: Role, settings: NodeSettings, config_sha256: [u8; 32]) -> Result<Self> {
+        match settings.plan()? {
+            Plan::InsecurePlainLoopback => Ok(Self::InsecurePlainLoopback),
+            Plan::Attested(ways) => Ok(Self::Attested(Attestation::new(role, &ways, Some(config_sha256))?)),
+        }
+    }
+
+    /// How to dial a proxy.
+    #[cfg(any(feature = "client", feature = "worker"))]
+    pub(crate) fn dial(&self, addr: SocketAddr) -> DialConfig {
+        match self {
+            Self::InsecurePlainLoopback => DialConfig::insecure_loopback(addr),
+            Self::Attested(attestation) => attestation.dial(addr),
+        }
+    }
+
+    /// How to listen for peers of a role.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn listen(&self, addr: SocketAddr, peers: Role) -> ListenConfig {
+        match self {
+            Self::InsecurePlainLoopback => ListenConfig::insecure_loopback(addr),
+            Self::Attested(attestation) => ListenConfig::attested(addr, attestation.link(peers)),
+        }
+    }
+
+    /// What shows this role's evidence.
+    #[cfg(feature = "worker")]
+    pub(crate) fn prover(&self) -> Option<Arc<Prover>> {
+        match self {
+            Self::InsecurePlainLoopback => None,
+            Self::Attested(attestation) => attestation.prover.clone(),
+        }
+    }
+
+    /// Whether packets go in plain, which they only do within this machine.
+    #[cfg(any(feature = "client", feature = "worker"))]
+    pub(crate) const fn are_plain(&self) -> bool {
+        matches!(self, Self::InsecurePlainLoopback)
+    }
+}
+
+impl Attestation {
+    /// What these ways make of a role; a digest of its configuration for a role that shows evidence.
+    fn new(role: Role, ways: &Ways, config_sha256: Option<[u8; 32]>) -> Result<Self> {
+        #[cfg(feature = "dev")]
+        if let EvidenceFrom::InsecureSimulated(folder) = &ways.evidence {
+            let simulated = simulated::Simulated::open(folder)?;
+            let collateral = simulated.collateral();
+            let policy = match &ways.policy {
+                Some(path) => read_policy(path)?,
+                None => simulated.policy(role)?,
+            };
+            let node =
+                config_sha256.map(|config_sha256| simulated.node(role, role.name(), config_sha256)).transpose()?;
+            return Self::assemble(role, node, policy, collateral);
+        }
+        if matches!(ways.evidence, EvidenceFrom::InsecureSimulated(_)) {
+            bail!("`insecure_simulated_tee` under [attestation]: this build has no simulated TEE");
+        }
+        let path = ways.policy.as_deref().context("`policy` under [attestation] is missing")?;
+        let policy = read_policy(path)?;
+        let collateral = collateral(ways.pccs.as_deref(), ways.cache_dir.as_deref())?;
+        let node = match config_sha256 {
+            Some(config_sha256) => Some(machine_node(ways, config_sha256)?),
+            None => None,
+        };
+        Self::assemble(role, node, policy, collateral)
+    }
+
+    /// A client for one look at a proxy, with a key of its own.
+    #[cfg(feature = "attest")]
+    pub(crate) fn visitor(policy: Policy, pccs: Option<&str>) -> Result<Self> {
+        Self::assemble(Role::Client, None, policy, collateral(pccs, None)?)
+    }
+
+    /// Puts a role's parts together.
+    pub(crate) fn assemble(
+        role: Role,
+        node: Option<Node>,
+        policy: Policy,
+        collateral: Arc<dyn CollateralSource>,
+    ) -> Result<Self> {
+        let clock = TrustedClock::without_memory(wiring::clock(), RELEASED_UNIX_S);
+        clock.check()?;
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let now = wiring::unix_s(clock.as_ref());
+        let (tls_seed, prover) = match node {
+            None => (random()?, None),
+            Some(Node { attester, keys, config_sha256 }) => {
+                let claims = claims(role, &keys, config_sha256, now)?;
+                let session = keys.session().as_bytes();
+                let staple = Some(Arc::clone(&collateral));
+                let prover = Prover::new(attester, claims, session, staple, Arc::clone(&clock));
+                (zeroize::Zeroizing::new(*keys.tls().as_bytes()), Some(Arc::new(prover)))
+            }
+        };
+        let identity = Arc::new(Identity::new(&tls_seed, now).context("no TLS identity")?);
+        let verifier = Arc::new(Verifier::new(policy, collateral, clock));
+        Ok(Self { role, identity, prover, verifier })
+    }
+
+    /// How to dial a proxy.
+    #[cfg(any(feature = "client", feature = "worker", feature = "attest"))]
+    pub(crate) fn dial(&self, addr: SocketAddr) -> DialConfig {
+        DialConfig::attested(addr, self.link(Role::Proxy))
+    }
+
+    /// The link to peers of a role. Clients run on their owners' hosts, so they are asked for nothing.
+    fn link(&self, peers: Role) -> Arc<Link> {
+        let verifier = (peers != Role::Client).then(|| Arc::clone(&self.verifier));
+        Arc::new(Link {
+            role: self.role,
+            identity: Arc::clone(&self.identity),
+            prover: self.prover.clone(),
+            verifier,
+            expected: Expected { role: Some(peers), ..Expected::default() },
+        })
+    }
+}
+
+/// What makes a role one that shows evidence.
+#[derive(Debug)]
+pub(crate) struct Node {
+    attester: Arc<dyn Attester>,
+    keys: NodeKeys,
+    config_sha256: [u8; 32],
+}
+
+/// A node on this machine's TEE.
+fn machine_node(ways: &Ways, config_sha256: [u8; 32]) -> Result<Node> {
+    let attester = attester(&ways.evidence)?;
+    let provider = key_provider(attester.format(), ways.insecure_file_keys.as_deref())?;
+    let origin = provider.describe();
+    tracing::info!(protection = ?origin.protection, origin = %origin.text, "keys");
+    Ok(Node { keys: NodeKeys::derive(provider.as_ref())?, attester, config_sha256 })
+}
+
+/// The claims of a node before each use fills in time and GPUs.
+fn claims(role: Role, keys: &NodeKeys, config_sha256: [u8; 32], now: u64) -> Result<Claims> {
+    Ok(Claims {
+        version: 1,
+        role,
+        instance: keys.instance(),
+        boot: *random()?,
+        time_unix_s: now,
+        config_sha256,
+        model: None,
+        contract: None,
+        keys: keys.public(),
+        gpu_sha256: None,
+    })
+}
+
+/// What shows evidence.
+pub(crate) fn attester(from: &EvidenceFrom) -> Result<Arc<dyn Attester>> {
+    match from {
+        EvidenceFrom::Machine(machine) => self::machine(machine),
+        EvidenceFrom::Nothing => bail!("nothing is configured that shows evidence"),
+        #[cfg(feature = "dev")]
+        EvidenceFrom::InsecureSimulated(folder) => Ok(simulated::Simulated::open(folder)?.attester(Role::Proxy)),
+        #[cfg(not(feature = "dev"))]
+        EvidenceFrom::InsecureSimulated(_) => bail!("this build has no simulated TEE"),
+    }
+}
+
+/// What shows evidence of this machine.
+fn machine(OnMachine { tee, manifest, runtime_event_log }: &OnMachine) -> Result<Arc<dyn Attester>> {
+    let choice = match tee {
+        Tee::Auto => TeeChoice::Auto,
+        Tee::Tdx => TeeChoice::Tdx,
+        Tee::SevSnp => TeeChoice::SevSnp,
+        Tee::None => bail!("`tee` under [attestation] is \"none\""),
+    };
+    let manifest = manifest.as_deref().map(|path| config::read_text(path, MANIFEST_BYTES_MAX as u64)).transpose();
+    let manifest = manifest.context("`manifest` under [attestation]")?.map(String::into_bytes);
+    let places = Machine { runtime_event_log: runtime_event_log.clone(), ..Machine::default() };
+    let attester = detect(&places, choice, manifest).context(
+        "nothing here shows evidence: run the role in a TEE, or, for development, set `insecure_simulated_tee` or \
+         `insecure_plain_loopback` under [attestation]",
+    )?;
+    Ok(Arc::new(attester))
+}
+
+/// Reads a policy; the error names the file and the place.
+pub(crate) fn read_policy(path: &Path) -> Result<Policy> {
+    let text = config::read_text(path, POLICY_BYTES_MAX as u64)?;
+    Policy::from_toml(&text).with_context(|| format!("{} is not a valid policy", path.display()))
+}
+
+/// The policy for real hardware, but with any image: what a look at a stranger accepts.
+#[cfg(feature = "attest")]
+pub(crate) fn any_image_policy() -> Result<Policy> {
+    let mut policy: toml::Table = toml::from_str(&Policy::production_template())?;
+    policy.insert("name".to_owned(), "any image on a vendor's platform".into());
+    if let Some(image) = policy.get_mut("image").and_then(toml::Value::as_table_mut) {
+        image.insert("manifests".to_owned(), "any".into());
+    }
+    Ok(Policy::from_toml(&toml::to_string(&policy)?)?)
+}
+
+/// Where collateral comes from: a PCCS for Intel's, AMD's own service for AMD's, and a cache before both. Where Intel's
+/// has no source, what a peer brings along is used.
+pub(crate) fn collateral(pccs: Option<&str>, cache_dir: Option<&Path>) -> Result<Arc<dyn CollateralSource>> {
+    let intel = match pccs {
+        Some(url) => {
+            let pccs = Pccs::new(url).with_context(|| format!("`pccs` is {url:?}"))?;
+            Some(Arc::new(pccs) as Arc<dyn CollateralSource>)
+        }
+        None => None,
+    };
+    let amd = Some(Arc::new(Kds::new()?) as Arc<dyn CollateralSource>);
+    let vendors = Arc::new(Vendors { intel, amd });
+    if pccs.is_none() && cache_dir.is_none() {
+        // Nothing to keep: peers bring Intel's, and AMD's come with the evidence, but for a list.
+        return Ok(vendors);
+    }
+    let cache = CollateralCache::new(vendors, cache_dir.map(Path::to_path_buf));
+    Ok(Arc::new(cache.context("`cache_dir` under [attestation]")?))
+}
+
+/// What derives a node's keys: a file that was asked for, else the processor of an SNP guest, else this start.
+fn key_provider(format: Format, insecure_file: Option<&Path>) -> Result<Box<dyn KeyProvider>> {
+    if let Some(path) = insecure_file {
+        return Ok(Box::new(InsecureFileKeys::open_or_create(path).context("`insecure_file_keys`")?));
+    }
+    match format {
+        Format::SevSnp => Ok(Box::new(SnpDerivedKeys::open(&SevGuest::open(Machine::default().sev_guest)?)?)),
+        // A TD derives no keys; those of this start never leave its memory.
+        Format::Tdx | Format::Sgx | _ => Ok(Box::new(RunKeys::draw(Protection::Tee)?)),
+    }
+}
