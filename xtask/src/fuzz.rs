@@ -3,6 +3,8 @@
 //! The fuzzer needs unstable compiler flags; `RUSTC_BOOTSTRAP` lets the stable toolchain take them,
 //! for this build only.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, ensure};
 
 use crate::shell::{self, command, root};
@@ -35,11 +37,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     for target in targets {
         let seconds = format!("-max_total_time={:.0}", args.minutes * 60.0);
+        let found = root().join("fuzz/corpus").join(&target);
+        std::fs::create_dir_all(&found)?;
+        // Only the first corpus is written to.
+        let corpora = std::iter::once(found).chain(vectors_of(&target));
         // An input that takes more than a second or half a GiB has found a bug.
-        let arguments = ["fuzz", "run", &target, "--", &seconds, "-timeout=1", "-rss_limit_mb=512"];
-        shell::run(command(&cargo_fuzz, &arguments).env("RUSTC_BOOTSTRAP", "1"))?;
+        shell::run(
+            command(&cargo_fuzz, &["fuzz", "run", &target])
+                .args(corpora)
+                .args(["--", &seconds, "-timeout=1", "-rss_limit_mb=512"])
+                .env("RUSTC_BOOTSTRAP", "1"),
+        )?;
     }
     Ok(())
+}
+
+/// Recorded evidence that a target begins from, where there is any.
+fn vectors_of(target: &str) -> Option<PathBuf> {
+    let folder = match target {
+        "quote" => "tdx",
+        "snp_report" => "snp",
+        "ccel" => "eventlog",
+        _ => return None,
+    };
+    Some(tools::vectors().join(folder)).filter(|folder| folder.is_dir())
 }
 
 fn targets() -> Result<Vec<String>> {
