@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: benchmarks, each with a strong peer in the same run.
 
+mod attest;
 mod process;
 mod serve;
 
@@ -14,6 +15,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Which {
+    /// Attested links: handshakes beside plain mutual TLS, appraisal beside the bare library, a crowd at once
+    Attest(attest::Args),
     /// The chain as three processes: CPU per request, added latency, throughput, stream delay
     Serve(serve::Args),
 }
@@ -21,6 +24,7 @@ enum Which {
 /// Runs one benchmark.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.which {
+        Which::Attest(args) => attest::run(args),
         Which::Serve(args) => serve::run(args),
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! [`ScriptedEngine`] answers each request as a test says, records what arrived byte for byte and
 //! notices when the caller hangs up. [`FakeEngine`] answers the same thing as cheaply as it can, and
-//! [`load`] asks as cheaply as it can.
+//! [`load`] asks as cheaply as it can. [`attest()`] measures what attested links cost.
 //! Neither infers anything, and no role depends on this crate outside its tests.
 
+mod attested;
 mod base64;
 mod fake;
 mod http;
@@ -13,6 +14,7 @@ mod load;
 mod script;
 mod scripted;
 
+pub use attested::{AttestConfig, AttestReport, attest};
 pub use fake::{FakeConfig, FakeEngine};
 pub use load::{LoadConfig, LoadReport, load};
 pub use script::{Behaviour, Ending, Event};

@@ -2,23 +2,25 @@
 //! languages and for benchmarks.
 //!
 //! `engine` prints the address it listens on as one line, then runs until it is ended.
-//! `load` prints one JSON object, its report.
+//! `load` and `attest` print one JSON object, their report.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cocoon_sim::{FakeConfig, FakeEngine, LoadConfig, ScriptedEngine, load};
+use cocoon_sim::{AttestConfig, FakeConfig, FakeEngine, LoadConfig, ScriptedEngine, attest, load};
 
 const USAGE: &str = "usage:
   cocoon-sim engine [--port P] [--scripted | --fast [--events N] [--pace-us U] [--text-len L] [--stamp]]
-  cocoon-sim load --addr HOST:PORT --model NAME [--concurrency N] [--seconds S] [--prompt-len L] [--stream]";
+  cocoon-sim load --addr HOST:PORT --model NAME [--concurrency N] [--seconds S] [--prompt-len L] [--stream]
+  cocoon-sim attest [--rounds N] [--handshakes N] [--crowd N]";
 
 enum Command {
     Scripted { port: u16 },
     Fast { port: u16, fake: FakeConfig },
     Load(LoadConfig),
+    Attest(AttestConfig),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
     match arguments.next()?.as_str() {
         "engine" => parse_engine(arguments),
         "load" => parse_load(arguments),
+        "attest" => parse_attest(arguments),
         _ => None,
     }
 }
@@ -83,6 +86,20 @@ fn parse_load(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
     Some(Command::Load(config))
 }
 
+fn parse_attest(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let mut config = AttestConfig { rounds: 9, handshakes: 100, crowd: 200 };
+    while let Some(name) = arguments.next() {
+        let number = arguments.next()?.parse().ok()?;
+        match name.as_str() {
+            "--rounds" => config.rounds = number,
+            "--handshakes" => config.handshakes = number,
+            "--crowd" => config.crowd = number,
+            _ => return None,
+        }
+    }
+    Some(Command::Attest(config))
+}
+
 fn run(command: Command) -> std::io::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(command))
 }
@@ -100,6 +117,7 @@ async fn serve(command: Command) -> std::io::Result<()> {
             print(&engine.addr().unwrap_or_else(|| addr(port)).to_string())?;
             engine.closed().await;
         }
+        Command::Attest(config) => print(&serde_json::to_string(&attest(config).await?)?)?,
         Command::Load(config) => print(&serde_json::to_string(&load(&config).await?)?)?,
     }
     Ok(())

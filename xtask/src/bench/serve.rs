@@ -120,7 +120,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report(&rows, &folder.join("serve.json"))
 }
 
-fn binary(name: &str) -> PathBuf {
+/// A program of the release build.
+pub(super) fn binary(name: &str) -> PathBuf {
     target().join("release").join(name)
 }
 
