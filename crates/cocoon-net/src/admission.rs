@@ -26,7 +26,7 @@
 pub(crate) mod door;
 mod load;
 mod salt;
-mod source;
+pub(crate) mod source;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -38,6 +38,10 @@ pub const WORK_SOLVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Challenges solved at the same time in this process; each takes a whole core.
 pub const WORK_SOLVERS_MAX: usize = 2;
 
+/// Of these, how many work on more than [`POW_DIFFICULTY_BITS_UNDER_LOAD`]: no honest listener asks for it, and solving
+/// it takes up to [`WORK_SOLVE_TIMEOUT`].
+pub const WORK_HARD_SOLVERS_MAX: usize = 1;
+
 /// Nonces tried between two looks at the cancellation flag: about a tenth of a millisecond.
 pub const WORK_BATCH: u64 = 1024;
 
@@ -230,6 +234,10 @@ pub const CERTIFICATE_RENEWED_AFTER_S: u64 = 60 * 60;
 /// [`ATTEST_EVIDENCE_TIMEOUT`]; more would only be late together.
 pub const QUOTES_WAITING_MAX: usize = 32;
 
+/// Quotes that one IPv4 address or IPv6 /64 waits for: an eighth of the line, in which nobody has to show who they are.
+/// A site behind one address that reconnects with more roles at once is served in the order of its dialers' backoff.
+pub const QUOTES_PER_SOURCE_MAX: usize = QUOTES_WAITING_MAX / 8;
+
 /// One quote, GPU evidence included: ten times the slowest that was measured.
 pub const QUOTE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -262,7 +270,10 @@ pub const REATTEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Challenges of one peer are answered no more often than this.
 pub const REATTEST_SPACING: Duration = Duration::from_secs(1);
 
-/// Pause before a challenge that found our own queue full is queued again.
+/// How long a challenge waits for a platform that is busy; after that there is still time to say so.
+pub const REATTEST_ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Pause before a challenge that found our own queue full is queued again, and before the platform is asked again.
 pub const REATTEST_RETRY: Duration = Duration::from_secs(1);
 
 /// Events handed to a role before re-attestation is looked at even though more events wait.
@@ -275,10 +286,12 @@ const _: () = assert!(PING_AFTER.as_secs() < DIALER_SILENCE_MAX.as_secs());
 const _: () = assert!(READ_ROOM_MIN < READ_BUFFER_BYTES);
 const _: () = assert!(WORK_ANSWER_TIMEOUT.as_secs() <= SALT_BUCKET.as_secs());
 const _: () = assert!(WORK_ANSWER_TIMEOUT.as_secs() + HANDSHAKE_TIMEOUT.as_secs() < HANDSHAKE_TOTAL_TIMEOUT.as_secs());
+const _: () = assert!(WORK_HARD_SOLVERS_MAX < WORK_SOLVERS_MAX);
 const _: () = assert!(WORK_INLINE_BITS_MAX <= WORK_QUICK_BITS_MAX);
 const _: () = assert!(HANDSHAKES_PER_SOURCE_MAX * 16 <= HANDSHAKES_MAX);
 const _: () = assert!(CONNECTIONS_PER_SOURCE_MAX * 16 <= CONNECTIONS_MAX);
 const _: () = assert!(CERTIFICATE_RENEWED_AFTER_S + CERTIFICATE_CLOCK_SKEW_S < CERTIFICATE_LIFETIME_S);
+const _: () = assert!(REATTEST_ANSWER_TIMEOUT.as_secs() + QUOTE_TIMEOUT.as_secs() < REATTEST_TIMEOUT.as_secs());
 const _: () = assert!(COLLATERAL_TIMEOUT.as_secs() < ATTEST_VERDICT_TIMEOUT.as_secs());
 const _: () = assert!(QUOTE_TIMEOUT.as_secs() < ATTEST_EVIDENCE_TIMEOUT.as_secs());
 const _: () = assert!(ATTEST_EVIDENCE_TIMEOUT.as_secs() < ATTEST_TIMEOUT.as_secs());

@@ -104,7 +104,8 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Runs everything between the proof of work and the packets. `addr` is only for the peer's name.
+/// Runs everything between the proof of work and the packets. `addr` is for the peer's name, and for its share of our
+/// quotes.
 pub(crate) async fn establish(
     stream: Stream,
     side: Side,

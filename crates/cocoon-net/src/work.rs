@@ -1,7 +1,8 @@
 //! Proof of work, both ways (wire.md, section 1, layer 1).
 //!
 //! A listener asks and checks. A dialer solves on a blocking thread, at most two at a time in the process, and stops
-//! when nobody waits any more: the event loop and live connections never feel it.
+//! when nobody waits any more: the event loop and live connections never feel it. Of those two, one at most works on
+//! more than an honest listener asks for, so that hostile ones do not keep us from the others.
 
 use std::io;
 use std::sync::Arc;
@@ -11,9 +12,12 @@ use cocoon_wire::pow::{Answer, Challenge, solve_range};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
-use crate::limits::{WORK_BATCH, WORK_INLINE_BITS_MAX, WORK_SOLVERS_MAX};
+use crate::limits::{
+    POW_DIFFICULTY_BITS_UNDER_LOAD, WORK_BATCH, WORK_HARD_SOLVERS_MAX, WORK_INLINE_BITS_MAX, WORK_SOLVERS_MAX,
+};
 
 static SOLVERS: Semaphore = Semaphore::const_new(WORK_SOLVERS_MAX);
+static HARD_SOLVERS: Semaphore = Semaphore::const_new(WORK_HARD_SOLVERS_MAX);
 
 /// Listener: sends a challenge and waits for the answer; `None` when it is none. Whether it is right, the caller knows.
 pub(crate) async fn demand<S>(stream: &mut S, challenge: &Challenge) -> io::Result<Option<Answer>>
@@ -39,11 +43,13 @@ pub(crate) async fn solve(challenge: Challenge) -> Option<Answer> {
     if challenge.difficulty_bits <= WORK_INLINE_BITS_MAX {
         return search(&challenge, &stop);
     }
+    let is_hard = challenge.difficulty_bits > POW_DIFFICULTY_BITS_UNDER_LOAD;
+    let hard_turn = if is_hard { Some(HARD_SOLVERS.acquire().await.ok()?) } else { None };
     let turn = SOLVERS.acquire().await.ok()?;
     let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
     let work = move || {
         // The turn ends with the work, not with the caller's patience.
-        let _turn = turn;
+        let (_hard_turn, _turn) = (hard_turn, turn);
         search(&challenge, &stop)
     };
     tokio::task::spawn_blocking(work).await.ok().flatten()
@@ -75,9 +81,12 @@ mod tests {
     use std::task::Poll;
     use std::time::{Duration, Instant};
 
+    use cocoon_wire::limits::POW_DIFFICULTY_BITS_MAX;
     use cocoon_wire::pow::verify;
+    use tokio::task::JoinSet;
 
     use super::*;
+    use crate::limits::WORK_QUICK_BITS_MAX;
 
     #[tokio::test]
     async fn solutions_are_right_in_place_and_on_a_thread() {
@@ -85,6 +94,19 @@ mod tests {
             let challenge = Challenge { difficulty_bits, salt: [3; 16] };
             assert!(verify(&challenge, &solve(challenge).await.unwrap()));
         }
+    }
+
+    /// The hardest challenges there are, from as many hostile listeners as one likes.
+    #[tokio::test]
+    async fn listeners_that_ask_for_the_most_work_do_not_keep_others_from_being_solved() {
+        let mut hostile = JoinSet::new();
+        for salt in 0..4 {
+            hostile.spawn(solve(Challenge { difficulty_bits: POW_DIFFICULTY_BITS_MAX, salt: [salt; 16] }));
+        }
+        tokio::task::yield_now().await;
+        let honest = Challenge { difficulty_bits: WORK_QUICK_BITS_MAX, salt: [9; 16] };
+        let solved = tokio::time::timeout(Duration::from_secs(5), solve(honest)).await;
+        assert!(solved.is_ok_and(|answer| answer.is_some()), "it waits for the hostile ones");
     }
 
     #[test]

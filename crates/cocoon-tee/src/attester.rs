@@ -23,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cocoon_attest::evidence::PlatformEvidence;
 use cocoon_attest::{Attester, Evidence, EvidenceError, Format, GpuEvidence};
+use tokio::sync::Semaphore;
 
 pub use configfs_tsm::ConfigfsTsm;
 pub use nvml::{GpuMode, Nvml};
@@ -106,7 +107,7 @@ pub fn detect(
     let gpus = Nvml::load(&machine.nvml)?.map(Arc::new);
     let event_log = (platform.format() == Format::Tdx)
         .then(|| event_log::EventLogFiles::new(machine.event_log.clone(), machine.runtime_event_log.clone()));
-    Ok(MachineAttester { platform, event_log, manifest, gpus })
+    Ok(MachineAttester { platform, cpu: Device::new(), gpu: Device::new(), event_log, manifest, gpus })
 }
 
 fn detect_platform(machine: &Machine, choice: TeeChoice) -> Result<Platform, EvidenceError> {
@@ -166,10 +167,33 @@ fn check_is_ours(evidence: &PlatformEvidence, report_data: [u8; 64]) -> Result<(
     Err(EvidenceError::Platform("it answered with evidence for other report data".into()))
 }
 
+/// A device that is asked on a blocking thread, one question at a time. Whoever stops waiting cannot take the thread back
+/// from a device that hangs; so the turn ends with the question, and a hung device costs one thread, not all of them.
+#[derive(Debug)]
+struct Device(Arc<Semaphore>);
+
+impl Device {
+    fn new() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+
+    /// What the device answers; `None` when the runtime is stopping.
+    async fn ask<T: Send + 'static>(&self, question: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let turn = Arc::clone(&self.0).acquire_owned().await.ok()?;
+        let work = move || {
+            let _turn = turn;
+            question()
+        };
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+}
+
 /// The attester of this machine.
 #[derive(Debug)]
 pub struct MachineAttester {
     platform: Platform,
+    cpu: Device,
+    gpu: Device,
     event_log: Option<event_log::EventLogFiles>,
     manifest: Option<Vec<u8>>,
     gpus: Option<Arc<Nvml>>,
@@ -191,8 +215,8 @@ impl Attester for MachineAttester {
 
     async fn gpu_evidence(&self, nonce: [u8; 32]) -> Result<Vec<GpuEvidence>, EvidenceError> {
         let Some(nvml) = self.gpus.clone() else { return Ok(Vec::new()) };
-        let asked = tokio::task::spawn_blocking(move || nvml.evidence(nonce)).await;
-        asked.map_err(|error| EvidenceError::Gpu(error.to_string()))?
+        let asked = self.gpu.ask(move || nvml.evidence(nonce)).await;
+        asked.unwrap_or_else(|| Err(EvidenceError::Gpu("the question was interrupted".into())))
     }
 
     async fn evidence(&self, report_data: [u8; 64]) -> Result<Evidence, EvidenceError> {
@@ -202,8 +226,35 @@ impl Attester for MachineAttester {
             let event_log = files.map(|files| files.read()).transpose()?;
             Ok((platform, event_log))
         };
-        let asked = tokio::task::spawn_blocking(work).await;
-        let (platform, event_log) = asked.map_err(|error| EvidenceError::Platform(error.to_string()))??;
+        let interrupted = || Err(EvidenceError::Platform("the question was interrupted".into()));
+        let (platform, event_log) = self.cpu.ask(work).await.unwrap_or_else(interrupted)?;
         Ok(Evidence { platform, event_log, manifest: self.manifest.clone(), gpus: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_that_leave_a_hung_device_do_not_pile_up_threads() {
+        let device = Device::new();
+        let (asked, questions) = mpsc::sync_channel(9);
+        let (let_go, hang) = mpsc::sync_channel::<()>(1);
+        let first = asked.clone();
+        let hung = device.ask(move || (first.send(()), hang.recv().is_ok()));
+        assert!(timeout(Duration::from_millis(20), hung).await.is_err());
+        for _ in 0..3 {
+            let asked = asked.clone();
+            assert!(timeout(Duration::from_millis(20), device.ask(move || asked.send(()))).await.is_err());
+        }
+        assert_eq!(questions.try_iter().count(), 1);
+        let_go.send(()).unwrap();
+        assert_eq!(device.ask(|| 7).await, Some(7));
     }
 }

@@ -26,6 +26,11 @@ impl Source {
         }
     }
 
+    /// The source of an address that is to have a share of something: none for this host and for links in memory.
+    pub(crate) fn far(ip: IpAddr) -> Option<Self> {
+        Some(Self::of(ip)).filter(|source| *source != Self::Loopback && !ip.is_unspecified())
+    }
+
     /// As bytes for a hash; different sources have different ones.
     pub(crate) fn to_bytes(self) -> [u8; 9] {
         let (kind, bits) = match self {

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use cocoon_attest::{EvidenceError, Refusal};
+use cocoon_attest::{Check, EvidenceError, Refusal};
 use cocoon_wire::DecodeError;
 use cocoon_wire::attestation::AttestRefusal;
 
@@ -46,6 +46,10 @@ impl LinkError {
     /// What the peer may know about it; `None` when there is nothing that it could do with the answer.
     pub(super) fn telling(&self) -> Option<AttestRefusal> {
         match self {
+            // Where our collateral comes from, and how that failed, is no business of a stranger.
+            Self::PeerAttestation(Refusal { check: check @ Check::Collateral, .. }) => {
+                Some(AttestRefusal::new(check.name(), "there is no collateral for the platform that holds now"))
+            }
             Self::PeerAttestation(refusal) => {
                 let text = format!("expected {}, found {}; {}", refusal.expected, refusal.found, refusal.remedy);
                 Some(AttestRefusal::new(refusal.check.name(), &text))

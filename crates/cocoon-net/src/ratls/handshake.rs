@@ -33,6 +33,7 @@ use super::sessions::Remembered;
 use super::tls::{QuotedStream, TlsStream, export};
 use super::verifier::{Terms, Verifier};
 use super::{Link, cocoon_v1, random};
+use crate::admission::source::Source;
 use crate::limits::{
     ATTEST_EVIDENCE_TIMEOUT, ATTEST_HELLO_TIMEOUT, ATTEST_READ_BYTES, ATTEST_REFUSAL_TIMEOUT, ATTEST_VERDICT_TIMEOUT,
 };
@@ -157,8 +158,10 @@ impl Challenged {
         let TlsStream { session, channel, link, .. } = &mut self.tls;
         let exporter = export(session, &self.hello.nonce)?;
         let binding = channel.of_us(link.role, self.hello.nonce, exporter);
-        let ours = show(link, &self.hello, &binding);
-        let both = exchange(&mut **session, ours, ATTEST_EVIDENCE_MAX);
+        let ours = show(link, &self.hello, &binding, channel.asker);
+        // Whoever was asked for nothing has nothing to say but that, or a refusal.
+        let max = if self.asking.is_some() { ATTEST_EVIDENCE_MAX } else { ATTEST_VERDICT_MAX };
+        let both = exchange(&mut **session, ours, max);
         step("attest.evidence", ATTEST_EVIDENCE_TIMEOUT, both).await
     }
 
@@ -192,7 +195,12 @@ impl Challenged {
 }
 
 /// What this node shows for a hello: nothing, a signature, or evidence.
-async fn show(link: &Link, hello: &AttestHello, binding: &ChannelBinding) -> Result<AttestMessage, LinkError> {
+async fn show(
+    link: &Link,
+    hello: &AttestHello,
+    binding: &ChannelBinding,
+    asker: Option<Source>,
+) -> Result<AttestMessage, LinkError> {
     let Some(prover) = link.prover.as_ref().filter(|_| hello.asks) else {
         return Ok(AttestMessage::None);
     };
@@ -206,7 +214,7 @@ async fn show(link: &Link, hello: &AttestHello, binding: &ChannelBinding) -> Res
         return Err(LinkError::NoEvidence(EvidenceError::NotATee(why)));
     }
     let wanted = Wanted { gpu: hello.gpu, staple: hello.staple };
-    let evidence = prover.evidence(binding, wanted).await.map_err(LinkError::NoEvidence)?;
+    let evidence = prover.evidence(binding, wanted, asker).await.map_err(LinkError::NoEvidence)?;
     Ok(AttestMessage::Evidence(Box::new(evidence)))
 }
 

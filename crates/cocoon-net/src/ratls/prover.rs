@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::quote_queue::QuoteQueue;
 use super::unix_s;
+use crate::admission::source::Source;
 use crate::limits::STAPLE_TIMEOUT;
 
 /// The attesting side of a node. One for each host: its quotes come one at a time.
@@ -74,11 +75,12 @@ impl Prover {
         ours.then(|| self.session.sign(&channel.session_message()).to_bytes())
     }
 
-    /// Fresh evidence for one connection.
+    /// Fresh evidence for one connection. `asker` is who dialled us, when somebody from afar did.
     pub(super) async fn evidence(
         &self,
         channel: &ChannelBinding,
         wanted: Wanted,
+        asker: Option<Source>,
     ) -> Result<AttestEvidence, EvidenceError> {
         let attester = Arc::clone(&self.attester);
         let nonce = wanted.gpu.then(|| channel.gpu_nonce());
@@ -87,7 +89,7 @@ impl Prover {
         let channel = channel.clone();
         let (evidence, claims) = self
             .queue
-            .run(async move {
+            .run(asker, async move {
                 let gpus = match nonce {
                     Some(nonce) => attester.gpu_evidence(nonce).await?,
                     None => Vec::new(),
@@ -137,7 +139,7 @@ impl Attester for InTurn {
 
     async fn evidence(&self, report_data: [u8; 64]) -> Result<Evidence, EvidenceError> {
         let attester = Arc::clone(&self.attester);
-        self.queue.run(async move { attester.evidence(report_data).await }).await
+        self.queue.run(None, async move { attester.evidence(report_data).await }).await
     }
 }
 

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cocoon_attest::policy::Mode;
-use cocoon_attest::{ChannelBinding, Check, Refusal, Role};
+use cocoon_attest::{ChannelBinding, Check, EvidenceError, Refusal, Role};
 use cocoon_wire::Encoded;
-use cocoon_wire::attestation::{AttestChallenge, AttestMessage, AttestRefusal};
+use cocoon_wire::attestation::{AttestChallenge, AttestEvidence, AttestMessage, AttestRefusal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -33,8 +33,9 @@ use super::prover::{Prover, Wanted};
 use super::tls::{Channel, export};
 use super::verifier::Verifier;
 use super::{Link, cocoon_v1, random};
+use crate::admission::source::Source;
 use crate::error::{ConnectionError, QueryError, SendError};
-use crate::limits::{REATTEST_RETRY, REATTEST_SPACING, REATTEST_TIMEOUT};
+use crate::limits::{REATTEST_ANSWER_TIMEOUT, REATTEST_RETRY, REATTEST_SPACING, REATTEST_TIMEOUT};
 use crate::outbox::Outbox;
 use crate::peer::Peer;
 use crate::session::IncomingQuery;
@@ -152,7 +153,9 @@ impl Attestation {
         }
         let binding = self.channel.of_us(self.link.role, challenge.nonce, exported(stream, &challenge.nonce)?);
         let not_before = self.answered_at.and_then(|at| at.checked_add(REATTEST_SPACING));
-        self.answering = Some(Box::pin(answer(prover, binding, challenge, not_before, query.id, outbox.clone())));
+        let wanted = Wanted { gpu: challenge.gpu, staple: challenge.staple };
+        let evidence = evidence(prover, binding, wanted, self.channel.asker, not_before);
+        self.answering = Some(Box::pin(answer(evidence, query.id, outbox.clone())));
         Ok(None)
     }
 }
@@ -243,19 +246,32 @@ fn unconvinced(found: impl Into<String>) -> Refusal {
     Refusal::new(Check::Freshness, "fresh evidence on the open connection", found, "the peer has to connect again")
 }
 
-async fn answer(
+/// Evidence, asked for again while the platform is busy: strangers can fill its line, and must not end a connection that
+/// stands.
+async fn evidence(
     prover: Arc<Prover>,
     binding: ChannelBinding,
-    challenge: AttestChallenge,
+    wanted: Wanted,
+    asker: Option<Source>,
     not_before: Option<Instant>,
-    query_id: i64,
-    outbox: Outbox,
-) {
+) -> Result<AttestEvidence, EvidenceError> {
     if let Some(not_before) = not_before {
         sleep_until(not_before).await;
     }
-    let wanted = Wanted { gpu: challenge.gpu, staple: challenge.staple };
-    let message = match prover.evidence(&binding, wanted).await {
+    let asked = Instant::now();
+    loop {
+        match prover.evidence(&binding, wanted, asker).await {
+            Err(error) if asked.elapsed() < REATTEST_ANSWER_TIMEOUT => {
+                tracing::debug!(%error, "no evidence for a peer that asks for it again; asking the platform once more");
+                sleep(REATTEST_RETRY).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn answer(evidence: impl Future<Output = Result<AttestEvidence, EvidenceError>>, query_id: i64, outbox: Outbox) {
+    let message = match evidence.await {
         Ok(evidence) => AttestMessage::Evidence(Box::new(evidence)),
         Err(error) => {
             tracing::warn!(%error, "cannot answer a peer that asks for fresh evidence");

@@ -1,14 +1,16 @@
 //! Session keys that this verifier attested a short time ago (attestation.md, section 4.4(5)).
 //!
 //! The memory is filled by this verifier's own strict appraisals and by nothing else, and is never shared: what another
-//! verifier saw proves nothing here. It forgets after a few minutes of this verifier's clock, when the policy changes,
-//! and when somebody else is expected behind the same key.
+//! verifier saw proves nothing here. It forgets after a few minutes, by this verifier's clock and by one that nobody
+//! sets, when the policy changes, and when somebody else is expected behind the same key.
 //!
 //! **Whoever steals a session key speaks for its owner until the memory ends.** So a policy has to ask for this mode.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use cocoon_attest::Expected;
+use tokio::time::Instant;
 
 use super::verifier::Accepted;
 use crate::limits::SESSIONS_MAX;
@@ -24,6 +26,8 @@ struct Entry {
     remembered: Remembered,
     expected: Expected,
     attested_unix_s: u64,
+    /// The same moment on a clock that nobody sets or stops: the wall clock of a TEE is its host's.
+    attested_at: Instant,
 }
 
 /// A peer that was attested a short time ago.
@@ -44,7 +48,8 @@ impl Sessions {
         {
             self.by_tls_key.remove(&oldest);
         }
-        self.by_tls_key.insert(tls_key, Entry { remembered, expected, attested_unix_s: now_unix_s });
+        let entry = Entry { remembered, expected, attested_unix_s: now_unix_s, attested_at: Instant::now() };
+        self.by_tls_key.insert(tls_key, entry);
     }
 
     /// What is remembered of a peer that is to be `expected`, when it is young enough.
@@ -59,6 +64,7 @@ impl Sessions {
         // A clock that was set back says nothing about age.
         let age_s = now_unix_s.checked_sub(entry.attested_unix_s);
         let is_young = age_s.is_some_and(|age_s| age_s < age_max_s)
+            && entry.attested_at.elapsed() < Duration::from_secs(age_max_s)
             && now_unix_s < entry.remembered.accepted.verdict.valid_until_unix_s;
         if !is_young {
             self.by_tls_key.remove(tls_key);

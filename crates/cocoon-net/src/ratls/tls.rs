@@ -33,6 +33,7 @@ use super::certificate::PeerCertificate;
 use super::failure::LinkError;
 use super::identity::OwnCertificate;
 use super::{Link, unix_s};
+use crate::admission::source::Source;
 use crate::limits::{HANDSHAKE_TIMEOUT, TLS_READ_BYTES};
 use crate::stream::{Stream, TlsSession};
 
@@ -71,6 +72,8 @@ pub(super) struct Channel {
     own_spki: Vec<u8>,
     own_certificate_sha256: [u8; 32],
     pub(super) peer: PeerCertificate,
+    /// Whose share of our quotes the peer's questions come from: who dialled us, when that was not this host.
+    pub(super) asker: Option<Source>,
 }
 
 /// Runs the TLS handshake.
@@ -107,7 +110,9 @@ pub(super) async fn handshake(
         Some(_) | None => return Err(LinkError::PeerNoProfile),
     };
     let peer = check.peer.get().cloned().ok_or(LinkError::PeerTls(Error::NoCertificatesPresented))?;
-    let channel = Channel { own_spki: link.identity.spki().to_vec(), own_certificate_sha256: own.sha256, peer };
+    let own_spki = link.identity.spki().to_vec();
+    let asker = if side == Side::Listener { Source::far(addr.ip()) } else { None };
+    let channel = Channel { own_spki, own_certificate_sha256: own.sha256, peer, asker };
     Ok(shaken(TlsStream { session, channel, link, addr }))
 }
 

@@ -6,9 +6,11 @@
 //! (the original keeps verdicts without an end: attestation.md, section 4.1(4)).
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use cocoon_attest::{Exhibit, Expected, Policy};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::verifier::Accepted;
 use crate::limits::VERDICTS_MAX;
@@ -28,6 +30,9 @@ struct Entry {
     accepted: Accepted,
     from_unix_s: u64,
     until_unix_s: u64,
+    /// As `from_unix_s`, on a clock that nobody sets or stops.
+    from: Instant,
+    for_at_most: Duration,
 }
 
 impl VerdictKey {
@@ -57,7 +62,7 @@ impl Verdicts {
     pub(super) fn find(&mut self, key: VerdictKey, now_unix_s: u64) -> Option<Accepted> {
         let entry = self.entries.get(&key)?;
         // A clock that was set back makes entries of the future.
-        if (entry.from_unix_s..entry.until_unix_s).contains(&now_unix_s) {
+        if (entry.from_unix_s..entry.until_unix_s).contains(&now_unix_s) && entry.from.elapsed() < entry.for_at_most {
             return Some(entry.accepted.clone());
         }
         self.entries.remove(&key);
@@ -75,7 +80,8 @@ impl Verdicts {
             self.entries.remove(&first);
         }
         let until_unix_s = now_unix_s.saturating_add(for_s).min(accepted.verdict.valid_until_unix_s);
-        self.entries.insert(key, Entry { accepted, from_unix_s: now_unix_s, until_unix_s });
+        let (from, for_at_most) = (Instant::now(), Duration::from_secs(for_s));
+        self.entries.insert(key, Entry { accepted, from_unix_s: now_unix_s, until_unix_s, from, for_at_most });
     }
 
     pub(super) fn clear(&mut self) {

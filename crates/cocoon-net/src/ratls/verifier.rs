@@ -101,15 +101,13 @@ impl Verifier {
     /// Judges by another policy from now on. Everything remembered is forgotten, and the peers of open connections have
     /// to prove themselves again at once.
     pub fn set_policy(&self, policy: Policy) {
-        let generation = {
-            let mut memory = self.memory();
-            memory.policy = policy;
-            memory.generation = memory.generation.saturating_add(1);
-            memory.sessions.clear();
-            memory.verdicts.clear();
-            memory.generation
-        };
-        self.generation.send_replace(generation);
+        let mut memory = self.memory();
+        memory.policy = policy;
+        memory.generation = memory.generation.saturating_add(1);
+        memory.sessions.clear();
+        memory.verdicts.clear();
+        // Under the lock: of two new policies, the one that counts is told last.
+        self.generation.send_replace(memory.generation);
     }
 
     /// The policy of the moment.
@@ -217,6 +215,7 @@ impl Verifier {
         expected: &Expected,
     ) -> Result<Accepted, Refusal> {
         let now_unix_s = unix_s(&*self.clock);
+        check_format(&terms.policy, &shown.evidence.platform)?;
         let need = cocoon_attest::verify::collateral_need(&shown.evidence.platform)?;
         let collateral = self.collateral(&need, shown.staple, now_unix_s).await?;
         let mut expected = expected.clone();
@@ -340,6 +339,17 @@ impl Case {
         })?;
         Ok(Accepted { verdict: Arc::new(verdict), document: Arc::new(document) })
     }
+}
+
+/// Before anything is looked up: strangers must not make us ask a vendor whose evidence is refused in any case.
+fn check_format(policy: &Policy, platform: &PlatformEvidence) -> Result<(), Refusal> {
+    let format = platform.format();
+    if policy.formats().contains(&format) {
+        return Ok(());
+    }
+    let known: Vec<_> = policy.formats().iter().map(|format| format.name()).collect();
+    let expected = format!("evidence of the format {}", known.join(" or "));
+    Err(Refusal::new(Check::Format, expected, format.name(), "the policy has no root for this platform"))
 }
 
 fn from_wire(evidence: AttestEvidence) -> Shown {

@@ -584,9 +584,20 @@ async fn after_hello(bytes: Vec<u8>) -> HandshakeError {
 
 #[tokio::test(start_paused = true)]
 async fn sixteen_mebibytes_of_evidence_are_refused_at_the_length() {
-    let error = after_hello((16_u32 << 20).to_le_bytes().to_vec()).await;
+    let rig = Rig::new();
+    let verifier = rig.verifier(Role::Worker, Mode::Strict);
+    let proxy = rig.node(2, Role::Proxy).link(Role::Worker, Some(&verifier));
+    let node = rig.node(1, Role::Worker);
+    let attack = async |stream| {
+        let mut raw = Raw::client(stream, &node).await;
+        raw.send(&AttestMessage::Hello(quiet_hello("worker"))).await;
+        raw.receive_hello().await;
+        raw.send_bytes(&(16_u32 << 20).to_le_bytes()).await;
+        raw
+    };
+    let (refused, _raw) = Door::new(&proxy).attacked(attack).await;
     let expected = LinkFrameError::TooLong { len: 16 << 20, max: ATTEST_EVIDENCE_MAX };
-    assert!(matches!(error, HandshakeError::PeerLinkFrame(found) if found == expected), "{error}");
+    assert!(matches!(&refused, Err(HandshakeError::PeerLinkFrame(found)) if *found == expected), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]

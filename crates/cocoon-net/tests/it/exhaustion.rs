@@ -13,7 +13,7 @@ use cocoon_attest::{
     GpuEvidence, Refusal, Role,
 };
 use cocoon_net::limits::QUOTES_WAITING_MAX;
-use cocoon_net::{HandshakeError, LinkFrameError, Verifier};
+use cocoon_net::{DialError, HandshakeError, LinkFrameError, Verifier};
 use cocoon_simtee::{SimImage, SimTd};
 use cocoon_units::Clock;
 use cocoon_wire::attestation::{AttestEvidence, AttestHello, AttestMessage, AttestPlatform};
@@ -22,7 +22,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
 use crate::attacks::Door;
-use crate::attested::{client_and_proxy, connected};
+use crate::attested::{client_and_proxy, connect, connected};
 use crate::raw::{Raw, quiet_hello};
 use crate::rig::{Node, Rig};
 use crate::support::echo;
@@ -136,6 +136,32 @@ async fn evidence_that_the_policy_cannot_accept_sets_off_no_lookup() {
         matches!(refused, Err(HandshakeError::PeerAttestation(Refusal { check: Check::Format, .. }))),
         "{refused:?}"
     );
+}
+
+/// A source whose service has an address that is nobody's business.
+#[derive(Debug)]
+struct Inside;
+
+#[async_trait]
+impl CollateralSource for Inside {
+    async fn collateral(&self, _: &CollateralNeed, _: u64) -> Result<Arc<Collateral>, CollateralError> {
+        let why = "https://pccs.inside.example/tcb: connection refused".to_owned();
+        Err(CollateralError::Service { service: "https://pccs.inside.example".to_owned(), why })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_does_not_learn_where_our_collateral_comes_from() {
+    let rig = Rig::new();
+    let clock: Arc<dyn Clock> = Arc::clone(&rig.clock) as _;
+    let verifier = Arc::new(Verifier::new(rig.policy(Role::Proxy, Mode::Strict), Arc::new(Inside), clock));
+    let client = rig.node(3, Role::Client).link(Role::Proxy, Some(&verifier));
+    let proxy = rig.node_that_staples_nothing(2, Role::Proxy).link(Role::Client, None);
+    let (dialled, heard) = connect(&client, &proxy).await;
+    let Err(DialError::PeerAttestation(refusal)) = dialled else { panic!("{dialled:?}") };
+    assert!(refusal.found.contains("pccs.inside.example"), "our own operator reads it: {refusal}");
+    let Err(HandshakeError::PeerRefusedUs { check, text }) = heard else { panic!("{heard:?}") };
+    assert!(check == "collateral" && !text.contains("inside"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,6 +105,21 @@ impl Rig {
     }
 
     pub(crate) fn node_in(&self, name: u8, role: Role, attester: Arc<dyn Attester>) -> Node {
+        self.node_with(name, role, attester, Some(Arc::new(self.platform.collateral_source())))
+    }
+
+    /// As [`node`](Self::node), without collateral to staple.
+    pub(crate) fn node_that_staples_nothing(&self, name: u8, role: Role) -> Node {
+        self.node_with(name, role, Arc::new(self.platform.td(SimImage::for_role(role))), None)
+    }
+
+    fn node_with(
+        &self,
+        name: u8,
+        role: Role,
+        attester: Arc<dyn Attester>,
+        staple: Option<Arc<dyn CollateralSource>>,
+    ) -> Node {
         let seed = [name; 32];
         let identity = Arc::new(Identity::new(&seed, NOW).unwrap());
         let payment = [name.wrapping_add(100); 32];
@@ -123,8 +138,7 @@ impl Rig {
             gpu_sha256: None,
         };
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
-        let staple = Arc::new(self.platform.collateral_source());
-        let prover = Prover::new(attester, claims, &session_seed(name), Some(staple), clock);
+        let prover = Prover::new(attester, claims, &session_seed(name), staple, clock);
         let prover = (role != Role::Client).then(|| Arc::new(prover));
         Node { role, seed, identity, prover, payment, clock: Arc::clone(&self.clock) }
     }

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use super::stored::{Stored, file_name, need_text};
 use crate::files;
 use crate::limits::{
-    CACHE_ENTRIES_MAX, COLLATERAL_FILE_BYTES_MAX, FETCHES_MAX, FETCHES_QUEUED_MAX, REFRESH_RETRY_S,
+    CACHE_ENTRIES_MAX, CLOCK_SKEW_MAX_S, COLLATERAL_FILE_BYTES_MAX, FETCHES_MAX, FETCHES_QUEUED_MAX, REFRESH_RETRY_S,
     RETRY_AFTER_FAILURE_S,
 };
 
@@ -152,7 +152,8 @@ impl fmt::Debug for CollateralCache {
 }
 
 impl Inner {
-    /// The slot of a need; the least recently used one makes room.
+    /// The slot of a need; the least recently used one makes room, those without collateral first: strangers make up
+    /// needs as they like, and must not push out what is known and what a roll-back is told by.
     fn slot(&self, need: &CollateralNeed) -> Arc<Slot> {
         let mut slots = locked(&self.slots);
         slots.uses = slots.uses.saturating_add(1);
@@ -162,7 +163,8 @@ impl Inner {
             return Arc::clone(slot);
         }
         if slots.by_need.len() >= CACHE_ENTRIES_MAX {
-            let oldest = slots.by_need.iter().min_by_key(|(_, (used, _))| *used).map(|(need, _)| need.clone());
+            let rank = |(used, slot): &(u64, Arc<Slot>)| (locked(&slot.state).newest.is_some(), *used);
+            let oldest = slots.by_need.iter().min_by_key(|(_, entry)| rank(entry)).map(|(need, _)| need.clone());
             oldest.and_then(|need| slots.by_need.remove(&need));
         }
         let slot = Arc::<Slot>::default();
@@ -256,6 +258,11 @@ impl Slot {
         let expires = stored.edition.expires_unix_s;
         if now_unix_s >= expires {
             return Err(malformed(format!("it expired at {expires}, and it is {now_unix_s}")));
+        }
+        let issued = stored.edition.issued_unix_s;
+        if issued > now_unix_s.saturating_add(CLOCK_SKEW_MAX_S) {
+            // Kept, its dates would make every genuine edition look older.
+            return Err(malformed(format!("it was issued at {issued}, and it is {now_unix_s}")));
         }
         let mut state = locked(&self.state);
         if let Some(why) = state.newest.as_ref().and_then(|newest| newest.edition.rolled_back_by(&stored.edition)) {
