@@ -42,6 +42,9 @@ use crate::{config, wiring};
 /// The first of the month of this release: no clock that shows an earlier time is right.
 const RELEASED_UNIX_S: u64 = 1_793_491_200;
 
+/// The last time seen, in `cache_dir`.
+const LAST_SEEN_TIME: &str = "last-seen-time";
+
 /// What is said wherever the simulated platform is used.
 #[cfg(any(feature = "attest", feature = "dev"))]
 pub(crate) const PROVES_NOTHING: &str = "simulated TEE: proves nothing about this machine";
@@ -62,6 +65,7 @@ pub(crate) struct Attestation {
     identity: Arc<Identity>,
     prover: Option<Arc<Prover>>,
     verifier: Arc<Verifier>,
+    clock: Arc<TrustedClock>,
 }
 
 impl Links {
@@ -107,6 +111,16 @@ impl Links {
         match self {
             Self::InsecurePlainLoopback => None,
             Self::Attested(attestation) => attestation.prover.clone(),
+        }
+    }
+
+    /// Keeps the last time seen, so that a host which sets its clock back is noticed at the next start. Never ends; run it
+    /// beside the role.
+    #[cfg(any(feature = "proxy", feature = "worker"))]
+    pub(crate) async fn keep_time(&self) {
+        match self {
+            Self::InsecurePlainLoopback => std::future::pending().await,
+            Self::Attested(attestation) => Arc::clone(&attestation.clock).keep().await,
         }
     }
 
@@ -158,13 +172,18 @@ impl Attestation {
         policy: Policy,
         collateral: Arc<dyn CollateralSource>,
     ) -> Result<Self> {
-        let clock = TrustedClock::without_memory(wiring::clock(), RELEASED_UNIX_S);
-        clock.check()?;
-        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let (kept_time, node) = match node {
+            Some(mut node) => (node.clock.take(), Some(node)),
+            None => (None, None),
+        };
+        let kept_time = kept_time.unwrap_or_else(|| TrustedClock::without_memory(wiring::clock(), RELEASED_UNIX_S));
+        kept_time.check()?;
+        let kept_time = Arc::new(kept_time);
+        let clock: Arc<dyn Clock> = Arc::<TrustedClock>::clone(&kept_time);
         let now = wiring::unix_s(clock.as_ref());
         let (tls_seed, prover) = match node {
             None => (random()?, None),
-            Some(Node { attester, keys, config_sha256 }) => {
+            Some(Node { attester, keys, config_sha256, clock: _ }) => {
                 let claims = claims(role, &keys, config_sha256, now)?;
                 let session = keys.session().as_bytes();
                 let staple = Some(Arc::clone(&collateral));
@@ -174,7 +193,7 @@ impl Attestation {
         };
         let identity = Arc::new(Identity::new(&tls_seed, now).context("no TLS identity")?);
         let verifier = Arc::new(Verifier::new(policy, collateral, clock));
-        Ok(Self { role, identity, prover, verifier })
+        Ok(Self { role, identity, prover, verifier, clock: kept_time })
     }
 
     /// How to dial a proxy.
@@ -202,15 +221,24 @@ pub(crate) struct Node {
     attester: Arc<dyn Attester>,
     keys: NodeKeys,
     config_sha256: [u8; 32],
+    /// One that remembers over restarts; none where nothing keeps a key for that.
+    clock: Option<TrustedClock>,
 }
 
 /// A node on this machine's TEE.
 fn machine_node(ways: &Ways, config_sha256: [u8; 32]) -> Result<Node> {
     let attester = attester(&ways.evidence)?;
-    let provider = key_provider(attester.format(), ways.insecure_file_keys.as_deref())?;
+    let (provider, lifetime) = key_provider(attester.format(), ways.insecure_file_keys.as_deref())?;
     let origin = provider.describe();
     tracing::info!(protection = ?origin.protection, origin = %origin.text, "keys");
-    Ok(Node { keys: NodeKeys::derive(provider.as_ref())?, attester, config_sha256 })
+    let clock = match (&ways.cache_dir, lifetime) {
+        (Some(folder), Lifetime::Lasting) => {
+            std::fs::create_dir_all(folder).context("`cache_dir` under [attestation]")?;
+            Some(TrustedClock::open(wiring::clock(), RELEASED_UNIX_S, folder.join(LAST_SEEN_TIME), provider.as_ref())?)
+        }
+        (Some(_), Lifetime::ThisStart) | (None, _) => None,
+    };
+    Ok(Node { keys: NodeKeys::derive(provider.as_ref())?, attester, config_sha256, clock })
 }
 
 /// The claims of a node before each use fills in time and GPUs.
@@ -296,14 +324,27 @@ pub(crate) fn collateral(pccs: Option<&str>, cache_dir: Option<&Path>) -> Result
     Ok(Arc::new(cache.context("`cache_dir` under [attestation]")?))
 }
 
+/// How long keys stay the same.
+#[derive(Debug, Clone, Copy)]
+enum Lifetime {
+    /// Over restarts.
+    Lasting,
+    /// Until this process ends.
+    ThisStart,
+}
+
 /// What derives a node's keys: a file that was asked for, else the processor of an SNP guest, else this start.
-fn key_provider(format: Format, insecure_file: Option<&Path>) -> Result<Box<dyn KeyProvider>> {
+fn key_provider(format: Format, insecure_file: Option<&Path>) -> Result<(Box<dyn KeyProvider>, Lifetime)> {
     if let Some(path) = insecure_file {
-        return Ok(Box::new(InsecureFileKeys::open_or_create(path).context("`insecure_file_keys`")?));
+        let keys = InsecureFileKeys::open_or_create(path).context("`insecure_file_keys`")?;
+        return Ok((Box::new(keys), Lifetime::Lasting));
     }
     match format {
-        Format::SevSnp => Ok(Box::new(SnpDerivedKeys::open(&SevGuest::open(Machine::default().sev_guest)?)?)),
+        Format::SevSnp => {
+            let keys = SnpDerivedKeys::open(&SevGuest::open(Machine::default().sev_guest)?)?;
+            Ok((Box::new(keys), Lifetime::Lasting))
+        }
         // A TD derives no keys; those of this start never leave its memory.
-        Format::Tdx | Format::Sgx | _ => Ok(Box::new(RunKeys::draw(Protection::Tee)?)),
+        Format::Tdx | Format::Sgx | _ => Ok((Box::new(RunKeys::draw(Protection::Tee)?), Lifetime::ThisStart)),
     }
 }

@@ -55,7 +55,7 @@ impl Simulated {
     pub(crate) fn node(&self, role: Role, instance: &str, config_sha256: [u8; 32]) -> Result<Node> {
         let td = self.platform.td(SimImage::for_role(role));
         let keys = NodeKeys::derive(&td.sealing_keys(instance))?;
-        Ok(Node { attester: Arc::new(td), keys, config_sha256 })
+        Ok(Node { attester: Arc::new(td), keys, config_sha256, clock: None })
     }
 
     /// Where the policy of a role is.

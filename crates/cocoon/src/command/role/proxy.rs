@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let (workers, for_workers) = bind(listen.workers, Role::Worker, "`workers` under [listen]").await?;
         let proxy = Proxy::new(proxy, wiring::clock(), clients, workers);
         terminal::line(&format!("proxy: {for_clients} for clients, {for_workers} for workers"));
-        proxy.run(stop).await;
+        tokio::join!(proxy.run(stop.clone()), stop.run_until_cancelled(links.keep_time()));
         Ok(())
     })
 }

@@ -79,7 +79,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             worker = worker.with_prover(prover);
         }
         let watch = Watch::new(worker.handle(), engine, place, file.proxies);
-        tokio::join!(worker.run(stop.clone()), stop.run_until_cancelled(watch.run()));
+        let beside = async { tokio::join!(watch.run(), links.keep_time()) };
+        tokio::join!(worker.run(stop.clone()), stop.run_until_cancelled(beside));
         Ok(())
     })
 }
