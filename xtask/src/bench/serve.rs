@@ -1,7 +1,8 @@
 //! `cargo xtask bench serve`: what the chain client → proxy → worker costs, beside the engine alone and
 //! beside one hop of a strong gateway, all in one run.
 //!
-//! Three processes of the release build serve plain loopback TCP; the engine is a constant answer.
+//! Three processes of the release build serve over loopback TCP, once attested under a simulated platform and once in
+//! plain; the engine is a constant answer.
 //! In each round every path (direct, chain, gateway) is loaded in turn at each concurrency, so that
 //! drift of the machine falls on all of them; figures are the minimum, median and maximum over rounds.
 //! CPU is the time that the kernel says the servers' threads ran, divided by completed requests;
@@ -39,6 +40,8 @@ const PEER: &str = "vllm-router";
 const PEER_REQUIREMENT: &str = "vllm-router==0.1.17\n";
 /// CPU of the whole chain at this concurrency is at most this times the peer's single hop.
 const AIM: (usize, f64) = (32, 1.5);
+const ATTESTED: &str = "cocoon, attested";
+const PLAIN: &str = "cocoon, plain";
 const MODEL: &str = "fake";
 /// What the client proves itself with, and its SHA-256.
 const SECRET: &str = "bench";
@@ -135,7 +138,11 @@ fn engine(folder: &Path, options: &[&str]) -> Result<(Server, SocketAddr)> {
 }
 
 fn paths(folder: &Path, engine: SocketAddr, args: &Args) -> Result<Vec<Route>> {
-    let mut paths = vec![Route { name: "engine alone", addr: engine, servers: Vec::new() }, chain(folder, engine)?];
+    let mut paths = vec![
+        Route { name: "engine alone", addr: engine, servers: Vec::new() },
+        chain(folder, engine, ATTESTED)?,
+        chain(folder, engine, PLAIN)?,
+    ];
     if !args.no_peer {
         paths.push(peer(folder, engine)?);
     }
@@ -143,11 +150,19 @@ fn paths(folder: &Path, engine: SocketAddr, args: &Args) -> Result<Vec<Route>> {
 }
 
 /// Client, proxy and worker as three processes.
-fn chain(folder: &Path, engine: SocketAddr) -> Result<Route> {
+fn chain(folder: &Path, engine: SocketAddr, name: &'static str) -> Result<Route> {
     let (http, clients, workers) = (free_addr()?, free_addr()?, free_addr()?);
+    let links = if name == ATTESTED {
+        let platform = folder.join("simulated-tee");
+        format!("[attestation]\ninsecure_simulated_tee = \"{}\"\n", platform.display())
+    } else {
+        "[attestation]\ninsecure_plain_loopback = true\n".to_owned()
+    };
+    let folder = folder.join(if name == ATTESTED { "attested" } else { "plain" });
+    std::fs::create_dir_all(&folder)?;
     let start = |role: &'static str, config: String| {
         let file = folder.join(format!("{role}.toml"));
-        std::fs::write(&file, config)?;
+        std::fs::write(&file, config + &links)?;
         Server::start(
             role,
             &mut command(binary("cocoon"), &[role, "--config", &file.to_string_lossy()]),
@@ -169,7 +184,7 @@ fn chain(folder: &Path, engine: SocketAddr) -> Result<Route> {
     let mut client = start("client", client)?;
     client.wait_listening(http)?;
     client.wait_until(|| loaded(http, 1, 0.05, false).is_ok_and(|load| load.completed > 0), "the chain to answer")?;
-    Ok(Route { name: "cocoon chain", addr: http, servers: vec![client, proxy, worker] })
+    Ok(Route { name, addr: http, servers: vec![client, proxy, worker] })
 }
 
 /// The peer as one hop in front of the same engine.
@@ -264,7 +279,7 @@ fn spread(mut samples: Vec<f64>) -> Option<Spread> {
 
 fn report(rows: &[Row], json: &Path) -> Result<()> {
     print(
-        "\npath           mode    in flight  CPU µs/request            requests/s          p50 µs   p99 µs  event p50 µs  event p99 µs",
+        "\npath             mode    in flight  CPU µs/request            requests/s          p50 µs   p99 µs  event p50 µs  event p99 µs",
     );
     for row in rows {
         let cpu = row
@@ -276,7 +291,7 @@ fn report(rows: &[Row], json: &Path) -> Result<()> {
         );
         let event = |spread: Option<Spread>| spread.map_or_else(|| "-".into(), |s| format!("{:.0}", s.median));
         print(&format!(
-            "{:<14} {:<7} {:>9}  {:<24} {:<20} {:>7.0} {:>8.0}  {:>12}  {:>12}{}",
+            "{:<16} {:<7} {:>9}  {:<24} {:<20} {:>7.0} {:>8.0}  {:>12}  {:>12}{}",
             row.path,
             row.mode,
             row.concurrency,
@@ -293,9 +308,12 @@ fn report(rows: &[Row], json: &Path) -> Result<()> {
         let row = rows.iter().find(|row| row.path == path && row.mode == "plain" && row.concurrency == AIM.0)?;
         Some(row.cpu_us_per_request?.median)
     };
-    if let (Some(ours), Some(theirs)) = (cpu("cocoon chain"), cpu(PEER)) {
+    if let (Some(attested), Some(plain)) = (cpu(ATTESTED), cpu(PLAIN)) {
+        print(&format!("\nCPU of the chain at {} in flight, attested: {:.2} x plain", AIM.0, attested / plain));
+    }
+    if let (Some(ours), Some(theirs)) = (cpu(ATTESTED), cpu(PEER)) {
         print(&format!(
-            "\nCPU of the chain at {} in flight: {:.2} x {PEER} (aim: at most {})",
+            "CPU of the attested chain at {} in flight: {:.2} x {PEER} (aim: at most {})",
             AIM.0,
             ours / theirs,
             AIM.1
