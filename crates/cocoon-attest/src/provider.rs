@@ -64,6 +64,10 @@ pub enum CollateralError {
     /// Nothing is configured to ask.
     #[error("no collateral service is configured, and the peer stapled none")]
     NoSource,
+    /// Too many lookups at once. Strangers choose what is looked up, so this may be their doing, and says nothing about
+    /// the platform.
+    #[error("collateral services are asked too much at the moment; try again later")]
+    Busy,
     /// The service failed or does not know the platform.
     #[error("the collateral service {service} failed: {why}")]
     Service {

@@ -22,7 +22,7 @@ use crate::error::{ConnectionError, DialError};
 use crate::limits::{HANDSHAKE_TIMEOUT, WORK_SOLVE_TIMEOUT};
 use crate::peer::Peer;
 use crate::pending::random_id;
-use crate::ratls::{self, Link, Side};
+use crate::ratls::{self, Link, Side, Unverified};
 use crate::session::Session;
 use crate::stream::Stream;
 
@@ -91,10 +91,7 @@ pub async fn dial(config: DialConfig) -> Result<Connection, DialError> {
     if !matches!(config.mode, DialMode::Attested(_)) && !addr.ip().is_loopback() {
         return Err(DialError::NotLoopback { addr });
     }
-    let connect = async { TcpStream::connect(addr).await.map_err(DialError::Io) };
-    let stream = step("the TCP handshake", HANDSHAKE_TIMEOUT, connect).await?;
-    stream.set_nodelay(true).map_err(DialError::Io)?;
-    let mut stream = Stream::Tcp(stream);
+    let mut stream = connect(addr).await?;
     match config.mode {
         DialMode::Attested(link) => {
             answer_work(&mut stream).await?;
@@ -104,6 +101,24 @@ pub async fn dial(config: DialConfig) -> Result<Connection, DialError> {
         DialMode::InsecureBehindRouter { record } => send_record(&mut stream, &record).await?,
     }
     shake_hands(stream, Peer::LoopbackPlain { addr }).await
+}
+
+/// Reads the evidence of whoever listens at an address, and believes none of it. `link` is that of a client; its policy
+/// and its expectations are not asked.
+///
+/// # Errors
+/// As [`dial`], but for refusals of ours, which there are none of.
+pub async fn unverified_look(addr: SocketAddr, link: Arc<Link>) -> Result<Unverified, DialError> {
+    let mut stream = connect(addr).await?;
+    answer_work(&mut stream).await?;
+    Ok(ratls::look(stream, link, addr).await?)
+}
+
+async fn connect(addr: SocketAddr) -> Result<Stream, DialError> {
+    let connect = async { TcpStream::connect(addr).await.map_err(DialError::Io) };
+    let stream = step("the TCP handshake", HANDSHAKE_TIMEOUT, connect).await?;
+    stream.set_nodelay(true).map_err(DialError::Io)?;
+    Ok(Stream::Tcp(stream))
 }
 
 /// Waits for the listener's challenge and answers it.

@@ -75,7 +75,7 @@ pub enum ConnectionError {
     PeerTruncated,
     /// The peer did not prove itself again on the open connection.
     #[error("peer is no longer accepted: {0}")]
-    PeerAttestation(#[source] Refusal),
+    PeerAttestation(Refusal),
     /// The transport failed.
     #[error("connection lost: {0}")]
     Transport(#[source] io::Error),
@@ -226,7 +226,7 @@ pub enum HandshakeError {
     },
     /// TLS failed: another version, no certificate, one that is refused, or an alert of the peer.
     #[error("peer's TLS is refused: {0}")]
-    PeerTls(#[source] rustls::Error),
+    PeerTls(rustls::Error),
     /// TLS worked, but the peer did not ask for a link profile that is allowed here.
     #[error("peer does not speak the link profile cocoon/2")]
     PeerNoProfile,
@@ -235,7 +235,7 @@ pub enum HandshakeError {
     PeerLinkFrame(#[from] LinkFrameError),
     /// Its evidence is refused.
     #[error("peer is not accepted: {0}")]
-    PeerAttestation(#[source] Refusal),
+    PeerAttestation(Refusal),
     /// It refuses our evidence, or has none to show. Both texts are the peer's and are shown quoted.
     #[error("peer refused this node in its check {check:?}: {text:?}")]
     PeerRefusedUs {
@@ -289,7 +289,7 @@ pub enum DialError {
     },
     /// TLS failed: another version, no certificate, one that is refused, or an alert of the listener.
     #[error("listener's TLS is refused: {0}")]
-    PeerTls(#[source] rustls::Error),
+    PeerTls(rustls::Error),
     /// TLS worked, but the listener did not ask for a link profile that is allowed here.
     #[error("listener does not speak the link profile cocoon/2")]
     PeerNoProfile,
@@ -298,7 +298,7 @@ pub enum DialError {
     PeerLinkFrame(#[from] LinkFrameError),
     /// Its evidence is refused.
     #[error("listener is not accepted: {0}")]
-    PeerAttestation(#[source] Refusal),
+    PeerAttestation(Refusal),
     /// It refuses our evidence, or has none to show. Both texts are the listener's and are shown quoted.
     #[error("listener refused this node in its check {check:?}: {text:?}")]
     PeerRefusedUs {

@@ -53,7 +53,7 @@ mod work;
 pub use admission::{ListenLimits, SourceLimits};
 pub use backoff::Backoff;
 pub use connection::Connection;
-pub use dial::{DialConfig, DialMode, TcpDialer, dial};
+pub use dial::{DialConfig, DialMode, TcpDialer, dial, unverified_look};
 pub use error::{
     AcceptError, BindError, ConnectionError, DialError, Fault, FragmentError, HandshakeError, LinkFrameError,
     QueryError, SendError,
@@ -63,6 +63,6 @@ pub use memory::memory_pair;
 pub use outbox::{Outbox, Ticket, Withdrawal};
 pub use peer::Peer;
 pub use pending::Pending;
-pub use ratls::{AttestedPeer, Identity, IdentityError, Link, Prover, Verifier};
+pub use ratls::{AttestedPeer, Identity, IdentityError, Link, Prover, Unverified, Verifier};
 pub use session::{Event, IncomingQuery};
 pub use transport::{Acceptor, Dialer};

@@ -135,6 +135,9 @@ pub const CERTIFICATE_BYTES_MAX: usize = cocoon_attest::limits::QUOTE_BYTES_MAX 
 /// Extensions of a peer's certificate; the original writes seven. Each is compared with all others.
 pub const CERTIFICATE_EXTENSIONS_MAX: usize = 16;
 
+/// Peers whose certificate need not be verified again; each costs 200 bytes. More than come back within an hour.
+pub const CERTIFICATES_KNOWN_MAX: usize = 1024;
+
 /// How long a certificate is valid, in seconds: a day, as the original's. Long enough to outlive a night without the
 /// clock's server, short enough that an old one is no identity.
 pub const CERTIFICATE_LIFETIME_S: u64 = 24 * 60 * 60;
@@ -246,6 +249,12 @@ pub const STAPLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long an appraisal waits for collateral of our own.
 pub const COLLATERAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A service of ours that fails is worth one warning in this time, however many strangers come meanwhile.
+pub const COLLATERAL_WARNING_SPACING: Duration = Duration::from_secs(60);
+
+/// Services warned about in that time. Configurations name two or three.
+pub const COLLATERAL_WARNED_MAX: usize = 16;
 
 /// Appraisals at the same time. Each takes a core for 2 to 13 ms; more at once would not be sooner.
 pub const APPRAISALS_MAX: usize = 2;

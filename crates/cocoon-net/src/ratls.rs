@@ -20,10 +20,12 @@
 
 pub mod certificate;
 mod cocoon_v1;
+mod collateral;
 mod failure;
 mod frames;
 mod handshake;
 mod identity;
+mod look;
 mod peer;
 mod prover;
 mod quote_queue;
@@ -50,6 +52,8 @@ use self::tls::Shaken;
 pub(crate) use self::failure::LinkError;
 pub(crate) use self::handshake::AttestedStream;
 pub use self::identity::{Identity, IdentityError};
+pub use self::look::Unverified;
+pub(crate) use self::look::look;
 pub use self::peer::AttestedPeer;
 pub use self::prover::Prover;
 pub(crate) use self::reattest::Attestation;

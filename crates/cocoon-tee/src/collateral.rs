@@ -50,7 +50,8 @@ impl CollateralSource for Vendors {
     }
 }
 
-/// Asks one source after another; the first that has an answer wins.
+/// Asks one source after another; the first that has an answer wins. Without one, a source that was busy is what counts:
+/// it might have had it.
 #[derive(Debug, Default)]
 pub struct Fallback(pub Vec<Arc<dyn CollateralSource>>);
 
@@ -63,7 +64,8 @@ impl CollateralSource for Fallback {
                 Ok(collateral) => return Ok(collateral),
                 // A source that fails says more than one that is not configured.
                 Err(CollateralError::NoSource) => {}
-                Err(error) => refused = error,
+                Err(error) if !matches!(refused, CollateralError::Busy) => refused = error,
+                Err(_) => {}
             }
         }
         Err(refused)

@@ -16,6 +16,9 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, PKCS_ED25519};
 use rustls::pki_types::CertificateDer;
@@ -29,6 +32,7 @@ use x509_parser::x509::{AlgorithmIdentifier, X509Version};
 
 use crate::limits::{
     CERTIFICATE_BYTES_MAX, CERTIFICATE_CLOCK_SKEW_S, CERTIFICATE_EXTENSIONS_MAX, CERTIFICATE_LIFETIME_S,
+    CERTIFICATES_KNOWN_MAX,
 };
 
 /// The quote of a `cocoon-v1` certificate: its raw bytes.
@@ -154,6 +158,44 @@ pub struct PeerCertificate {
     pub quote_extension: Option<Vec<u8>>,
     /// The claims of a `cocoon-v1` certificate.
     pub claims_extension: Option<[u8; 32]>,
+    /// From when to when it is valid, in seconds since the Unix epoch.
+    pub(crate) validity: (i64, i64),
+}
+
+/// Certificates without a quote that were read a short time ago, by their hash. A peer that comes back shows the same one
+/// for an hour, and verifying its signature again would say nothing new; its time is looked at each time.
+#[derive(Debug, Default)]
+pub(crate) struct KnownCertificates {
+    by_sha256: Mutex<HashMap<[u8; 32], PeerCertificate>>,
+}
+
+impl KnownCertificates {
+    /// As [`PeerCertificate::parse`].
+    pub(crate) fn parse(
+        &self,
+        certificate: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now_unix_s: u64,
+    ) -> Result<PeerCertificate, CertificateError> {
+        let sha256: [u8; 32] = Sha256::digest(certificate).into();
+        let known = self.lock().get(&sha256).filter(|_| rest.is_empty()).cloned();
+        if let Some(known) = known {
+            return check_validity(known.validity, now_unix_s).map(|()| known);
+        }
+        let peer = PeerCertificate::parse(certificate, rest, now_unix_s)?;
+        if peer.quote_extension.is_none() {
+            let mut by_sha256 = self.lock();
+            if by_sha256.len() >= CERTIFICATES_KNOWN_MAX {
+                by_sha256.clear();
+            }
+            by_sha256.insert(sha256, peer.clone());
+        }
+        Ok(peer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], PeerCertificate>> {
+        self.by_sha256.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Writes a certificate for the key of this seed, valid for a day from now. The same arguments give the same bytes.
@@ -262,7 +304,8 @@ pub fn parse(der: &[u8], now_unix_s: u64) -> Result<PeerCertificate, Certificate
     }
     let public_key = key_of(&certificate)?;
     check_signature(der, &certificate, &public_key)?;
-    check_validity(tbs, now_unix_s)?;
+    let validity = (tbs.validity().not_before.timestamp(), tbs.validity().not_after.timestamp());
+    check_validity(validity, now_unix_s)?;
     let (quote_extension, claims_extension) = extensions_of(tbs)?;
     Ok(PeerCertificate {
         spki_der: spki(&public_key),
@@ -270,6 +313,7 @@ pub fn parse(der: &[u8], now_unix_s: u64) -> Result<PeerCertificate, Certificate
         sha256: Sha256::digest(der).into(),
         quote_extension,
         claims_extension,
+        validity,
     })
 }
 
@@ -323,8 +367,7 @@ fn encode(tbs: &[u8], signature: &[u8; 64]) -> Option<Vec<u8>> {
     Some([head, tbs, &ED25519, &SIGNATURE_PREFIX, signature].concat())
 }
 
-fn check_validity(tbs: &TbsCertificate<'_>, now_unix_s: u64) -> Result<(), CertificateError> {
-    let (from, to) = (tbs.validity().not_before.timestamp(), tbs.validity().not_after.timestamp());
+fn check_validity((from, to): (i64, i64), now_unix_s: u64) -> Result<(), CertificateError> {
     let (now, skew, lifetime) =
         (i128::from(now_unix_s), i128::from(CERTIFICATE_CLOCK_SKEW_S), i128::from(CERTIFICATE_LIFETIME_S));
     let valid = i128::from(to).saturating_sub(i128::from(from));

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::certificate::{self, IssueError};
+use super::certificate::{self, IssueError, KnownCertificates};
 use super::cocoon_v1::{QuotedCertificates, ShowError};
 use super::prover::Prover;
 use crate::limits::CERTIFICATE_RENEWED_AFTER_S;
@@ -31,6 +31,8 @@ pub struct Identity {
     shown: Mutex<Arc<OwnCertificate>>,
     /// For original nodes; made when a policy first allows them.
     quoted: OnceLock<QuotedCertificates>,
+    /// Certificates of peers that came before.
+    pub(super) known: KnownCertificates,
 }
 
 /// The certificate of the hour.
@@ -67,6 +69,7 @@ impl Identity {
             spki: certificate::spki(&public_key),
             shown,
             quoted: OnceLock::new(),
+            known: KnownCertificates::default(),
         })
     }
 

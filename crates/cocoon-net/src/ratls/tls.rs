@@ -31,7 +31,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::certificate::PeerCertificate;
 use super::failure::LinkError;
-use super::identity::OwnCertificate;
+use super::identity::{Identity, OwnCertificate};
 use super::{Link, unix_s};
 use crate::admission::source::Source;
 use crate::limits::{HANDSHAKE_TIMEOUT, TLS_READ_BYTES};
@@ -86,7 +86,7 @@ pub(super) async fn handshake(
     let clock = link.clock().ok_or(LinkError::Misuse("the link neither proves nor verifies"))?;
     let now_unix_s = unix_s(clock);
     let own = own_certificate(&link, now_unix_s).await?;
-    let check = Arc::new(FormCheck { now_unix_s, peer: OnceLock::new() });
+    let check = Arc::new(FormCheck { identity: Arc::clone(&link.identity), now_unix_s, peer: OnceLock::new() });
     let stream = BufReader::with_capacity(TLS_READ_BYTES, stream);
     let shaking = async {
         match side {
@@ -208,13 +208,14 @@ fn server_config(own: &OwnCertificate, check: Arc<FormCheck>) -> Result<ServerCo
 
 /// Checks the form of the peer's certificate in one handshake, and remembers it.
 struct FormCheck {
+    identity: Arc<Identity>,
     now_unix_s: u64,
     peer: OnceLock<PeerCertificate>,
 }
 
 impl FormCheck {
     fn check(&self, certificate: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<(), Error> {
-        let parsed = PeerCertificate::parse(certificate, rest, self.now_unix_s);
+        let parsed = self.identity.known.parse(certificate, rest, self.now_unix_s);
         let peer = parsed.map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
         if self.peer.get_or_init(|| peer.clone()) != &peer {
             return Err(Error::General("a second certificate in one handshake".to_owned()));

@@ -1,9 +1,8 @@
 //! The door: evidence of strangers comes in here, and an accepted appraisal or a refusal comes out.
 //!
 //! 1. A frame becomes evidence; sizes were bounded while it was read, and are bounded again by the appraisal.
-//! 2. Collateral comes from this verifier's own source. What the peer stapled is used only where that has none: a peer
-//!    would choose the revocation list from before its revocation. Neither may fall behind the highest TCB evaluation
-//!    number seen for the platform's kind.
+//! 2. Collateral comes from this verifier's own source; what the peer stapled only where there is no such thing
+//!    (`collateral.rs`).
 //! 3. [`appraise`] judges, on a blocking thread, a few at a time: milliseconds of signatures must not make tokens wait.
 //! 4. What was accepted is remembered as far as the policy allows: [`Sessions`], [`Verdicts`]. A new policy forgets all
 //!    of it, and makes every open connection prove itself again.
@@ -13,35 +12,31 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cocoon_attest::{
-    Binding, ChannelBinding, Check, Collateral, CollateralNeed, CollateralSource, Document, Evidence, Exhibit,
-    Expected, GpuEvidence, PlatformEvidence, Policy, Refusal, Verdict, appraise,
+    Binding, ChannelBinding, Check, Collateral, CollateralSource, Document, Evidence, Exhibit, Expected, GpuEvidence,
+    PlatformEvidence, Policy, Refusal, Verdict, appraise,
 };
 use cocoon_units::Clock;
 use cocoon_wire::attestation::{AttestEvidence, AttestPlatform};
 use ed25519_dalek::{Signature, VerifyingKey};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
 
+use super::collateral::{Floors, Supply};
 use super::sessions::{Remembered, Sessions};
 use super::unix_s;
 use super::verdicts::{VerdictKey, Verdicts};
-use crate::limits::{APPRAISALS_MAX, COLLATERAL_TIMEOUT, TCB_FLOORS_MAX};
+use crate::limits::APPRAISALS_MAX;
 
 /// The verifying side of a node: its policy, where its collateral comes from, and what it remembers.
 pub struct Verifier {
     memory: Mutex<Memory>,
     generation: watch::Sender<u64>,
-    collateral: Arc<dyn CollateralSource>,
+    collateral: Supply,
     clock: Arc<dyn Clock>,
-    /// Whether to ask peers for collateral: until our own source has given some, and after it failed.
-    staple: AtomicBool,
     turns: Arc<Semaphore>,
 }
 
@@ -51,8 +46,7 @@ struct Memory {
     generation: u64,
     sessions: Sessions,
     verdicts: Verdicts,
-    /// The highest TCB evaluation number that was proved, by kind of platform.
-    floors: HashMap<CollateralNeed, u32>,
+    floors: Floors,
 }
 
 /// The policy that one appraisal goes by, whatever is set meanwhile.
@@ -86,14 +80,13 @@ impl Verifier {
             generation: 0,
             sessions: Sessions::default(),
             verdicts: Verdicts::default(),
-            floors: HashMap::new(),
+            floors: Floors::default(),
         };
         Self {
             memory: Mutex::new(memory),
             generation: watch::Sender::new(0),
-            collateral,
+            collateral: Supply::new(collateral),
             clock,
-            staple: AtomicBool::new(true),
             turns: Arc::new(Semaphore::new(APPRAISALS_MAX)),
         }
     }
@@ -132,7 +125,7 @@ impl Verifier {
 
     /// Whether to ask peers for collateral.
     pub(super) fn wants_staple(&self) -> bool {
-        self.staple.load(Ordering::Relaxed)
+        self.collateral.wants_staple()
     }
 
     /// What is remembered of a peer, when the policy lets a session key stand for evidence.
@@ -217,9 +210,9 @@ impl Verifier {
         let now_unix_s = unix_s(&*self.clock);
         check_format(&terms.policy, &shown.evidence.platform)?;
         let need = cocoon_attest::verify::collateral_need(&shown.evidence.platform)?;
-        let collateral = self.collateral(&need, shown.staple, now_unix_s).await?;
+        let (collateral, origin) = self.collateral.find(&need, shown.staple, now_unix_s).await?;
         let mut expected = expected.clone();
-        let floor = self.memory().floors.get(&need).copied().unwrap_or(0);
+        let floor = self.memory().floors.of(&need, origin);
         expected.tcb_evaluation_number_min = expected.tcb_evaluation_number_min.max(floor);
         let case = Case {
             policy: terms.policy.clone(),
@@ -238,36 +231,14 @@ impl Verifier {
         }
         let accepted = self.judge(case).await?;
         let mut memory = self.memory();
-        memory.raise_floor(need, &accepted.verdict);
+        if let Some(number) = accepted.verdict.tcb_evaluation_number {
+            memory.floors.raise(need, origin, number);
+        }
         if let Some(key) = key.filter(|_| memory.generation == terms.generation) {
             let for_s = terms.policy.link().verdict_cache_s;
             memory.verdicts.insert(key, accepted.clone(), now_unix_s, for_s);
         }
         Ok(accepted)
-    }
-
-    /// Our own collateral, or the peer's where we have none.
-    async fn collateral(
-        &self,
-        need: &CollateralNeed,
-        staple: Option<Collateral>,
-        now_unix_s: u64,
-    ) -> Result<Arc<Collateral>, Refusal> {
-        let why = match timeout(COLLATERAL_TIMEOUT, self.collateral.collateral(need, now_unix_s)).await {
-            Ok(Ok(collateral)) => {
-                self.staple.store(false, Ordering::Relaxed);
-                return Ok(collateral);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("the collateral service did not answer within {COLLATERAL_TIMEOUT:?}"),
-        };
-        self.staple.store(true, Ordering::Relaxed);
-        let Some(staple) = staple else {
-            let remedy = "check the collateral service (`pccs`) that the configuration names";
-            return Err(Refusal::new(Check::Collateral, "collateral for the platform", why, remedy));
-        };
-        tracing::warn!(why, "no collateral of our own; what the peer stapled is used");
-        Ok(Arc::new(staple))
     }
 
     /// Runs one appraisal on a blocking thread.
@@ -285,17 +256,6 @@ impl Verifier {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // Each change under the lock is one assignment or one map operation.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Memory {
-    fn raise_floor(&mut self, need: CollateralNeed, verdict: &Verdict) {
-        let Some(number) = verdict.tcb_evaluation_number else { return };
-        if self.floors.len() >= TCB_FLOORS_MAX && !self.floors.contains_key(&need) {
-            return;
-        }
-        let floor = self.floors.entry(need).or_default();
-        *floor = number.max(*floor);
     }
 }
 
@@ -352,7 +312,7 @@ fn check_format(policy: &Policy, platform: &PlatformEvidence) -> Result<(), Refu
     Err(Refusal::new(Check::Format, expected, format.name(), "the policy has no root for this platform"))
 }
 
-fn from_wire(evidence: AttestEvidence) -> Shown {
+pub(super) fn from_wire(evidence: AttestEvidence) -> Shown {
     let platform = match evidence.platform {
         AttestPlatform::Tdx { quote } => PlatformEvidence::Tdx { quote: quote.into() },
         AttestPlatform::SevSnp { report, certificates } => PlatformEvidence::SevSnp {

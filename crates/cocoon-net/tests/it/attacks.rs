@@ -240,6 +240,19 @@ fn session_client(rig: &Rig, verifier: &Arc<Verifier>) -> (Node, Arc<Link>) {
     (client, link)
 }
 
+/// Between proxy and worker it is fresh evidence each time, even where somebody's policy would have session keys.
+#[tokio::test]
+async fn session_keys_are_not_used_between_proxy_and_worker() {
+    let rig = Rig::new();
+    let (proxy, worker) = (rig.node(1, Role::Proxy), rig.node(2, Role::Worker));
+    let listener = proxy.link(Role::Worker, Some(&rig.verifier(Role::Worker, Mode::SessionKey)));
+    let dialer = worker.link(Role::Proxy, Some(&rig.verifier(Role::Proxy, Mode::SessionKey)));
+    for _ in 0..2 {
+        let (dialled, accepted) = connected(&dialer, &listener).await;
+        assert_eq!([attested(&dialled).mode(), attested(&accepted).mode()], [Mode::Strict; 2]);
+    }
+}
+
 #[tokio::test]
 async fn session_key_shown_to_a_second_verifier_is_refused() {
     let rig = Rig::new();

@@ -6,6 +6,8 @@ mod attacks;
 #[cfg(test)]
 mod attested;
 #[cfg(test)]
+mod collateral;
+#[cfg(test)]
 mod driver;
 #[cfg(test)]
 mod exhaustion;

@@ -3,7 +3,8 @@
 //! 1. What has not expired is handed out at once. Past half of its life it is fetched anew in the background.
 //! 2. What has expired is never handed out, whatever the service says or fails to say.
 //! 3. One fetch for each need at a time. It goes on when its caller is gone: strangers choose the needs, and a stranger
-//!    that connects and hangs up must not start a fetch each time. A failure is remembered for half a minute.
+//!    that connects and hangs up must not start a fetch each time. A failure is remembered for half a minute. Whoever
+//!    finds the line full hears that this cache is busy, and not that there is no collateral.
 //! 4. An edition that is older than the one known (TCB evaluation number, issue dates, revocation lists) is refused, so
 //!    that a service which was taken over or lags behind cannot bring back a patch level that was revoked. Removing the
 //!    folder's files while the node is down forgets this.
@@ -99,7 +100,7 @@ impl CollateralCache {
         let mut fetches = locked(&self.fetches);
         while fetches.try_join_next().is_some() {}
         if fetches.len() >= FETCHES_QUEUED_MAX {
-            return Err(failed("too many fetches are waiting for their turn; try again later"));
+            return Err(CollateralError::Busy);
         }
         fetches.spawn(async move {
             work.await;

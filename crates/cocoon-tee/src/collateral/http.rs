@@ -12,6 +12,9 @@ use ureq::http::Uri;
 
 use crate::limits::{FETCH_BODY_BYTES_MAX, FETCH_HEADERS_BYTES_MAX};
 
+/// Too many requests (RFC 6585, section 4).
+const TOO_MANY_REQUESTS: u16 = 429;
+
 /// Why an address is none of a collateral service.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -70,6 +73,10 @@ impl Service {
     pub(super) fn get_absolute(&self, url: &str) -> Result<Answer, CollateralError> {
         let mut response = self.agent.get(url).call().map_err(|error| self.failed(url, error))?;
         let status = response.status().as_u16();
+        if status == TOO_MANY_REQUESTS {
+            // Strangers choose how much we ask, so this says nothing about the platform.
+            return Err(CollateralError::Busy);
+        }
         if status != 200 {
             return Err(self.failed(url, format_args!("status {status}")));
         }

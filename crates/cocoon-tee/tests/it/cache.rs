@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use cocoon_attest::collateral::TdxCollateral;
 use cocoon_attest::{Collateral, CollateralError, CollateralNeed, CollateralSource};
-use cocoon_tee::CollateralCache;
-use cocoon_tee::limits::{CACHE_ENTRIES_MAX, REFRESH_RETRY_S, RETRY_AFTER_FAILURE_S};
+use cocoon_tee::limits::{CACHE_ENTRIES_MAX, FETCHES_MAX, FETCHES_QUEUED_MAX, REFRESH_RETRY_S, RETRY_AFTER_FAILURE_S};
+use cocoon_tee::{CollateralCache, Fallback};
 use tokio::sync::Semaphore;
 
 use crate::vectors::{NOW, edition, need, tdx, tdx_need};
@@ -250,4 +250,46 @@ async fn junk_from_the_future_does_not_shut_out_the_genuine_edition() {
     assert!(get(&cache, FIRST + DAY).await.is_err());
     source.set(Some(july(17)));
     assert_eq!(get(&cache, FIRST + DAY + RETRY_AFTER_FAILURE_S).await.unwrap(), july(17));
+}
+
+#[tokio::test]
+async fn strangers_that_fill_the_line_of_fetches_make_us_busy_and_not_without_a_source() {
+    let source = Source::new(Some(july(17)));
+    let cache = Arc::new(cache(&source, None));
+    get(&cache, FIRST + DAY).await.unwrap();
+    source.gate.forget_permits(1000);
+    let mut strangers = tokio::task::JoinSet::new();
+    for made_up in 0..FETCHES_QUEUED_MAX as u64 {
+        let cache = Arc::clone(&cache);
+        strangers.spawn(async move { cache.collateral(&need(made_up), FIRST + DAY).await.is_ok() });
+    }
+    // Four have their turn; the rest of the line stands as soon as everything in this thread ran once.
+    settle(|| source.calls() == 1 + FETCHES_MAX).await;
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let error = cache.collateral(&need(FETCHES_QUEUED_MAX as u64), FIRST + DAY).await.err();
+    assert!(matches!(error, Some(CollateralError::Busy)), "{error:?}");
+    assert_eq!(get(&cache, FIRST + DAY).await.unwrap(), july(17), "what is known is handed out all the same");
+}
+
+/// A source that fails in its own way.
+#[derive(Debug)]
+struct Fails(CollateralError);
+
+#[async_trait]
+impl CollateralSource for Fails {
+    async fn collateral(&self, _: &CollateralNeed, _: u64) -> Result<Arc<Collateral>, CollateralError> {
+        Err(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_busy_source_is_not_hidden_by_another_that_fails() {
+    let down = || CollateralError::Service { service: "a test".into(), why: "it is down".into() };
+    for errors in [[CollateralError::Busy, down()], [down(), CollateralError::Busy]] {
+        let sources = errors.map(|error| Arc::new(Fails(error)) as Arc<dyn CollateralSource>);
+        let error = Fallback(sources.into()).collateral(&tdx_need(), NOW).await.unwrap_err();
+        assert!(matches!(error, CollateralError::Busy), "{error}");
+    }
 }

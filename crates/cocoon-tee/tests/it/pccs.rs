@@ -92,7 +92,7 @@ async fn a_missing_or_foreign_header_is_refused() {
 
 #[tokio::test]
 async fn failures_and_other_content_are_refused() {
-    for status in [204, 404, 429, 500] {
+    for status in [204, 404, 500] {
         assert!(refused(TCB, Reply::Full(status, Vec::new(), Vec::new())).await.contains(&status.to_string()));
     }
     assert!(refused(TCB, Reply::HangsUp).await.contains("failed"));
@@ -127,4 +127,12 @@ async fn an_unknown_platform_or_nobody_there_is_the_service_failing() {
     drop(server);
     let error = Pccs::new(&base).unwrap().collateral(&tdx_need(), NOW).await.unwrap_err();
     assert!(matches!(error, CollateralError::Service { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_service_that_strangers_made_us_ask_too_often_is_busy_and_not_failing() {
+    let mut replies = pccs(&tdx());
+    replies.insert(TCB.into(), Reply::Full(429, Vec::new(), Vec::new()));
+    let error = fetch(replies, Duration::from_secs(10)).await.0.unwrap_err();
+    assert!(matches!(error, CollateralError::Busy), "{error}");
 }

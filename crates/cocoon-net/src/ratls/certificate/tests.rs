@@ -155,6 +155,17 @@ fn second_certificate_is_refused() {
 }
 
 #[test]
+fn known_certificate_still_expires() {
+    let known = KnownCertificates::default();
+    let one = CertificateDer::from(plain());
+    assert_eq!(known.parse(&one, &[], NOW), PeerCertificate::parse(&one, &[], NOW));
+    assert_eq!(known.parse(&one, &[], NOW), PeerCertificate::parse(&one, &[], NOW));
+    let late = NOW + 2 * DAY;
+    assert_eq!(known.parse(&one, &[], late), PeerCertificate::parse(&one, &[], late));
+    assert_eq!(known.parse(&one, std::slice::from_ref(&one), NOW), Err(CertificateError::NotOne(2)));
+}
+
+#[test]
 fn forged_self_signature_is_refused() {
     // The victim's key, signed by the attacker's.
     struct Forger {
