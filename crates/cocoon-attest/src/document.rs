@@ -273,7 +273,10 @@ impl Document {
             return Err(altered("no claims, since the evidence is bound to nothing", "claims that nothing covers"));
         }
         if self.expected != Expected::default() {
-            return Err(altered("no expectations, since the evidence is bound to nothing", "some that nothing checked"));
+            return Err(altered(
+                "no expectations, since the evidence is bound to nothing",
+                "some that nothing checked",
+            ));
         }
         Ok(())
     }

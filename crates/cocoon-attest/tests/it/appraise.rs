@@ -345,7 +345,12 @@ fn evidence_from_a_file_is_no_peer() {
 fn downgrade_to_cocoon_v1() {
     let mut case = Case::honest(Role::Proxy);
     let binding = Binding::CocoonV1 { public_key: [0x11; 32] };
-    let evidence = now_evidence(&case, binding.report_data(b"").unwrap());
+    // The profile covers a quote and nothing beside it.
+    let quote_alone = |case: &Case| {
+        let shown = now_evidence(case, binding.report_data(b"").unwrap());
+        Evidence { event_log: None, manifest: None, ..shown }
+    };
+    let evidence = quote_alone(&case);
     let appraise = |case: &Case| case.appraise_bound(&evidence, b"", &binding);
     refused(appraise(&case), Check::Profile);
     case.change_policy("[link]\n", "[link]\ninsecure_cocoon_v1 = true\n");
@@ -359,7 +364,7 @@ fn downgrade_to_cocoon_v1() {
     refused(appraise(&case), Check::Identity);
     case.expected.payment_key = None;
     case.platform.faults().set(|faults| faults.debug_guest = true);
-    let debug = now_evidence(&case, binding.report_data(b"").unwrap());
+    let debug = quote_alone(&case);
     refused(case.appraise_bound(&debug, b"", &binding), Check::Attributes);
 }
 

@@ -6,8 +6,7 @@ use cocoon_attest::evidence::PlatformEvidence;
 use cocoon_attest::facts::TcbStatus;
 use cocoon_attest::provider::Attester as _;
 use cocoon_attest::{
-    Binding, Check, Collateral, Document, Evidence, Exhibit, Expected, Policy, Provenance, Refusal, Role,
-    SnpCollateral,
+    Binding, Check, Collateral, Document, Evidence, Exhibit, Expected, Policy, Provenance, Refusal, Role, SnpCollateral,
 };
 use cocoon_simtee::{Platform, SimImage, TdOptions};
 
@@ -23,12 +22,11 @@ fn written(
     collateral: &Collateral,
 ) -> Result<Document, Refusal> {
     let expected = Expected::default();
-    let verdict = match binding {
-        Binding::Unbound => appraise_unbound(policy, evidence, collateral, NOW)?,
-        _ => {
-            let exhibit = Exhibit { evidence, claims: b"", binding, collateral };
-            cocoon_attest::appraise(policy, exhibit, &expected, NOW)?
-        }
+    let verdict = if matches!(binding, Binding::Unbound) {
+        appraise_unbound(policy, evidence, collateral, NOW)?
+    } else {
+        let exhibit = Exhibit { evidence, claims: b"", binding, collateral };
+        cocoon_attest::appraise(policy, exhibit, &expected, NOW)?
     };
     let exhibit = Exhibit { evidence, claims: claims.as_bytes(), binding, collateral };
     Ok(Document::record(policy, exhibit, &expected, &verdict).unwrap())
@@ -87,7 +85,10 @@ fn milan_policy() -> Policy {
         .replace("host_data = \"zero\"", "host_data = \"any\"")
         .replace("abi_min = \"1.0\"", "abi_min = \"0.0\"")
         .replace("require_crl = true", "require_crl = false")
-        .replace("boot_loader = 4\ntee = 0\nsnp = 24\nmicrocode = 219", "boot_loader = 0\ntee = 0\nsnp = 0\nmicrocode = 0");
+        .replace(
+            "boot_loader = 4\ntee = 0\nsnp = 24\nmicrocode = 219",
+            "boot_loader = 0\ntee = 0\nsnp = 0\nmicrocode = 0",
+        );
     Policy::from_toml(&text).unwrap()
 }
 
@@ -183,7 +184,8 @@ fn simulated_gpu_beside_a_vendors_cpu() {
     const AT: u64 = 1_792_713_448;
 
     let platform = Platform::from_seed([1; 32], AT);
-    let gpus = now(platform.td(TdOptions::new(SimImage::for_role(Role::Worker)).gpus(1)).gpu_evidence([4; 32])).unwrap();
+    let gpus =
+        now(platform.td(TdOptions::new(SimImage::for_role(Role::Worker)).gpus(1)).gpu_evidence([4; 32])).unwrap();
     let quote = PlatformEvidence::Tdx { quote: read("tdx/dcap-qvl/tdx_quote_td15ex") };
     let evidence = Evidence { platform: quote, event_log: None, manifest: None, gpus };
     let collateral = Collateral::Intel(intel_collateral("tdx/dcap-qvl/tdx_quote_td15ex_collateral.json"));
@@ -235,11 +237,11 @@ fn log_lines_forged_through_a_refusal() {
     dates.qe_identity = format!("{{\"issueDate\":\"\\u001b[2J\\n\\u202e\",\"nextUpdate\":\"{}\"}}", "x".repeat(99));
     plain(&appraise(&case, dates, &evidence));
 
-    case.policy = case.policy.replace(
-        case.policy.lines().find(|line| line.starts_with("manifests")).unwrap(),
-        "manifests = \"any\"",
-    );
-    let manifest = format!("{{\"{}{}\":1}}", ESCAPE.replace('\n', "\\n").replace('\u{1b}', "\\u001b"), "x".repeat(60_000));
+    case.policy = case
+        .policy
+        .replace(case.policy.lines().find(|line| line.starts_with("manifests")).unwrap(), "manifests = \"any\"");
+    let manifest =
+        format!("{{\"{}{}\":1}}", ESCAPE.replace('\n', "\\n").replace('\u{1b}', "\\u001b"), "x".repeat(60_000));
     let mut lying = evidence;
     lying.manifest = Some(manifest.into_bytes());
     plain(&appraise(&case, honest, &lying));
