@@ -48,7 +48,7 @@ pub(crate) enum ProxyState {
     /// There was a session; the next one is on its way.
     Lost,
     /// The last attempt failed, and the next one waits for its time.
-    Failed(&'static str),
+    Failed(Cow<'static, str>),
 }
 
 /// One proxy in the status; its address is the owner's to know, and stays out.
@@ -231,7 +231,7 @@ impl ProxySlot {
         if failure.is_violation {
             self.count_violation();
         }
-        self.set(ProxyState::Failed(failure.summary));
+        self.set(ProxyState::Failed(failure.summary.clone()));
     }
 
     pub(crate) fn count_violation(&self) {
@@ -266,7 +266,7 @@ impl ProxySlot {
 }
 
 impl ProxyState {
-    fn words(&self) -> &'static str {
+    fn words(&self) -> &str {
         match self {
             Self::Connecting => "it is being connected to",
             Self::Ready(_) => "it is ready",

@@ -9,10 +9,18 @@ pub(crate) mod handshake;
 pub(crate) mod link;
 pub(crate) mod violation;
 
-use std::{pin::pin, sync::Arc};
+use std::{borrow::Cow, pin::pin, sync::Arc};
 
-use cocoon_net::{Backoff, Connection, Dialer, Event, Peer};
+use cocoon_attest::Check;
+use cocoon_net::{Backoff, Connection, DialError, Dialer, Event, Peer};
 use cocoon_wire::message::{ClientAnswer, ClientQuery, ProxyToClient};
+use serde::{
+    Deserialize as _,
+    de::{
+        IntoDeserializer as _,
+        value::{self, StrDeserializer},
+    },
+};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -70,20 +78,20 @@ impl Keeper {
 /// Why an attempt failed: for apps, and for the owner's log.
 pub(crate) struct ConnectFailure {
     /// Without addresses or a peer's words.
-    pub(crate) summary: &'static str,
+    pub(crate) summary: Cow<'static, str>,
     pub(crate) is_violation: bool,
     detail: String,
 }
 
 async fn connect(dialer: &dyn Dialer, config: &ClientConfig) -> Result<Authorized, ConnectFailure> {
     let connection = dialer.dial().await.map_err(|error| ConnectFailure {
-        summary: "it cannot be reached",
+        summary: dial_summary(&error),
         is_violation: false,
         detail: with_sources(&error),
     })?;
     let shake_hands = async { Dialed(connection).greet(config).await?.authorize(config).await };
     shake_hands.await.map_err(|error| ConnectFailure {
-        summary: error.summary(),
+        summary: error.summary().into(),
         is_violation: matches!(error, SessionError::PeerViolation(_)),
         detail: with_sources(&error),
     })
@@ -209,6 +217,40 @@ impl SessionError {
     }
 }
 
+/// What apps may know of a dial that failed: who refuses whom, and by which check. The whole refusal is in the log.
+fn dial_summary(error: &DialError) -> Cow<'static, str> {
+    match error {
+        DialError::PeerAttestation(refusal) => format!("your policy refuses it: {} check", refusal.check).into(),
+        DialError::PeerRefusedUs { check, .. } if check == "evidence" => "it has no evidence to show now".into(),
+        DialError::PeerRefusedUs { check, .. } => match known_check(check) {
+            Some(check) => format!("it refuses this client: {check} check").into(),
+            None => "it refuses this client".into(),
+        },
+        DialError::PeerNoProfile | DialError::PeerNoChallenge => {
+            "it speaks another protocol: is this the proxy's address for clients?".into()
+        }
+        DialError::PeerTooMuchWork { .. }
+        | DialError::PeerTimeout { .. }
+        | DialError::PeerTls(_)
+        | DialError::PeerLinkFrame(_)
+        | DialError::NoEvidence(_)
+        | DialError::Identity(_)
+        | DialError::LinkMisuse(_)
+        | DialError::Connection(_)
+        | DialError::Io(_)
+        | DialError::NotLoopback { .. }
+        | DialError::WorkTimeout { .. }
+        | DialError::Random
+        | _ => "it cannot be reached".into(),
+    }
+}
+
+/// The check of a name that a peer sent, so that nothing but our own names is repeated.
+fn known_check(name: &str) -> Option<Check> {
+    let name: StrDeserializer<'_, value::Error> = name.into_deserializer();
+    Check::deserialize(name).ok()
+}
+
 /// An error and what caused it, in one line.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -225,6 +267,7 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 mod tests {
     use std::time::Duration;
 
+    use cocoon_attest::Refusal;
     use cocoon_net::QueryError;
 
     use super::*;
@@ -239,5 +282,17 @@ mod tests {
         let error = SessionError::PeerRefusedQuestion { question: "client.connectToProxy", code: 400, text };
         let expected = r#"the proxy refused client.connectToProxy with code 400: "no\nsuch owner""#;
         assert_eq!(with_sources(&error), expected);
+    }
+    #[test]
+    fn a_failed_dial_says_who_refuses_whom() {
+        let refusal = Refusal::new(Check::Image, "one image", "another", "add it");
+        assert_eq!(dial_summary(&DialError::PeerAttestation(refusal)), "your policy refuses it: image check");
+        let refused =
+            |check: &str| DialError::PeerRefusedUs { check: check.to_owned(), text: "in its words".to_owned() };
+        assert_eq!(dial_summary(&refused("role")), "it refuses this client: role check");
+        assert_eq!(dial_summary(&refused("call 555-0100")), "it refuses this client", "a peer's words stay out");
+        assert_eq!(dial_summary(&refused("evidence")), "it has no evidence to show now");
+        assert!(dial_summary(&DialError::PeerNoProfile).contains("another protocol"));
+        assert_eq!(dial_summary(&DialError::Random), "it cannot be reached");
     }
 }

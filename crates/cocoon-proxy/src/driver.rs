@@ -22,6 +22,7 @@ use crate::config::ProxyConfig;
 use crate::core::Core;
 use crate::hub::{Hub, Input};
 use crate::limits::{CLOSE_TIMEOUT, EVENTS_MAX};
+use crate::refused_peers::RefusedPeers;
 use crate::session::worker_loop::RequestIds;
 use crate::session::{SessionEnd, Terms, client_loop, worker_loop};
 use crate::status::{Board, Status};
@@ -199,6 +200,7 @@ async fn accept(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
+    let refused = Arc::<RefusedPeers>::default();
     loop {
         let pending = tokio::select! {
             () = stop.cancelled() => return,
@@ -206,7 +208,7 @@ async fn accept(
         };
         match pending {
             Ok(pending) => {
-                tasks.spawn(session(role, pending, Arc::clone(&shared)));
+                tasks.spawn(session(role, pending, Arc::clone(&shared), Arc::clone(&refused)));
             }
             Err(error) => {
                 warn!(?role, %error, "a listener failed, the proxy drains");
@@ -216,14 +218,14 @@ async fn accept(
     }
 }
 
-async fn session(role: Role, pending: Pending, shared: Arc<Shared>) {
+async fn session(role: Role, pending: Pending, shared: Arc<Shared>, refused: Arc<RefusedPeers>) {
     let connection = tokio::select! {
         () = shared.drained.cancelled() => return,
         connection = pending.handshake() => connection,
     };
     let mut connection = match connection {
         Ok(connection) => connection,
-        Err(error) => return debug!(?role, %error, "no connection"),
+        Err(error) => return refused.log(role, &error),
     };
     let end = match role {
         Role::Client => until_drained(&shared, client_loop::serve(&mut connection, &shared)).await,

@@ -15,6 +15,7 @@ pub mod core;
 mod driver;
 mod hub;
 pub mod limits;
+mod refused_peers;
 mod request;
 mod session;
 mod status;

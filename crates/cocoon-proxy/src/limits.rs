@@ -105,3 +105,7 @@ pub const CREDIT_AHEAD_MAX: u32 = i32::MAX.unsigned_abs();
 /// How far a worker may overrun its credit before it is a violation: one part, because the part that
 /// empties the credit may be cut at the part size instead of at the credit.
 pub const CREDIT_SLACK: u64 = 64 << 10;
+
+/// The least time between two warnings about refused peers, per listener: strangers could fill a log with them. A worker
+/// that is refused tries again for as long as it runs, so one that was left out is told of soon.
+pub const REFUSED_PEER_LOG_INTERVAL: Duration = Duration::from_secs(1);

@@ -27,7 +27,7 @@ use cocoon_net::{Identity, Link, Prover, Verifier};
 use cocoon_tee::attester::SevGuest;
 use cocoon_tee::keys::{InsecureFileKeys, SnpDerivedKeys};
 use cocoon_tee::{
-    CollateralCache, Kds, KeyProvider, Machine, NodeKeys, Pccs, Protection, TeeChoice, TrustedClock, Vendors, detect,
+    CollateralCache, Kds, KeyProvider, Machine, NodeKeys, Pccs, Protection, TrustedClock, Vendors, detect,
 };
 use cocoon_units::Clock;
 
@@ -36,7 +36,9 @@ use self::keys::{RunKeys, random};
 pub(crate) use self::settings::NodeSettings;
 #[cfg(feature = "client")]
 pub(crate) use self::settings::VerifierSettings;
-pub(crate) use self::settings::{EvidenceFrom, OnMachine, Plan, Tee, Ways};
+pub(crate) use self::settings::{EvidenceFrom, OnMachine, Plan, Ways};
+#[cfg(any(feature = "client", feature = "proxy", feature = "worker"))]
+use crate::terminal;
 use crate::{config, wiring};
 
 /// The first of the month of this release: no clock that shows an earlier time is right.
@@ -48,6 +50,10 @@ const LAST_SEEN_TIME: &str = "last-seen-time";
 /// What is said wherever the simulated platform is used.
 #[cfg(any(feature = "attest", feature = "dev"))]
 pub(crate) const PROVES_NOTHING: &str = "simulated TEE: proves nothing about this machine";
+
+/// What is said wherever links are plain.
+#[cfg(any(feature = "client", feature = "proxy", feature = "worker"))]
+const PLAIN: &str = "plain links: no encryption and no evidence, on this machine only";
 
 /// How a role's links are protected.
 #[derive(Debug, Clone)]
@@ -65,6 +71,10 @@ pub(crate) struct Attestation {
     identity: Arc<Identity>,
     prover: Option<Arc<Prover>>,
     verifier: Arc<Verifier>,
+    #[cfg_attr(
+        not(any(feature = "proxy", feature = "worker")),
+        expect(dead_code, reason = "a client keeps no time: it only reads it, through its verifier")
+    )]
     clock: Arc<TrustedClock>,
 }
 
@@ -72,19 +82,28 @@ impl Links {
     /// The links of a client, which shows nothing.
     #[cfg(feature = "client")]
     pub(crate) fn of_client(settings: VerifierSettings) -> Result<Self> {
-        match settings.plan()? {
-            Plan::InsecurePlainLoopback => Ok(Self::InsecurePlainLoopback),
-            Plan::Attested(ways) => Ok(Self::Attested(Attestation::new(Role::Client, &ways, None)?)),
-        }
+        Self::planned(Role::Client, &settings.plan()?, None)
     }
 
     /// The links of a proxy or worker, with the digest of its configuration file.
     #[cfg(any(feature = "proxy", feature = "worker"))]
     pub(crate) fn of_node(role: Role, settings: NodeSettings, config_sha256: [u8; 32]) -> Result<Self> {
-        match settings.plan()? {
-            Plan::InsecurePlainLoopback => Ok(Self::InsecurePlainLoopback),
-            Plan::Attested(ways) => Ok(Self::Attested(Attestation::new(role, &ways, Some(config_sha256))?)),
+        Self::planned(role, &settings.plan()?, Some(config_sha256))
+    }
+
+    /// The links of a plan. One that proves nothing is said to, at every start and whatever the log's filter.
+    #[cfg(any(feature = "client", feature = "proxy", feature = "worker"))]
+    fn planned(role: Role, plan: &Plan, config_sha256: Option<[u8; 32]>) -> Result<Self> {
+        let Plan::Attested(ways) = plan else {
+            terminal::note(PLAIN);
+            return Ok(Self::InsecurePlainLoopback);
+        };
+        let attestation = Attestation::new(role, ways, config_sha256)?;
+        #[cfg(feature = "dev")]
+        if matches!(ways.evidence, EvidenceFrom::InsecureSimulated(_)) {
+            terminal::note(PROVES_NOTHING);
         }
+        Ok(Self::Attested(attestation))
     }
 
     /// How to dial a proxy.
@@ -203,7 +222,7 @@ impl Attestation {
     }
 
     /// The link to peers of a role. Clients run on their owners' hosts, so they are asked for nothing.
-    fn link(&self, peers: Role) -> Arc<Link> {
+    pub(crate) fn link(&self, peers: Role) -> Arc<Link> {
         let verifier = (peers != Role::Client).then(|| Arc::clone(&self.verifier));
         Arc::new(Link {
             role: self.role,
@@ -227,7 +246,10 @@ pub(crate) struct Node {
 
 /// A node on this machine's TEE.
 fn machine_node(ways: &Ways, config_sha256: [u8; 32]) -> Result<Node> {
-    let attester = attester(&ways.evidence)?;
+    let attester = attester(&ways.evidence).context(
+        "nothing here shows evidence: run the role in a TEE, or, for development, set `insecure_simulated_tee` or \
+         `insecure_plain_loopback` under [attestation]",
+    )?;
     let (provider, lifetime) = key_provider(attester.format(), ways.insecure_file_keys.as_deref())?;
     let origin = provider.describe();
     tracing::info!(protection = ?origin.protection, origin = %origin.text, "keys");
@@ -271,25 +293,18 @@ pub(crate) fn attester(from: &EvidenceFrom) -> Result<Arc<dyn Attester>> {
 
 /// What shows evidence of this machine.
 fn machine(OnMachine { tee, manifest, runtime_event_log }: &OnMachine) -> Result<Arc<dyn Attester>> {
-    let choice = match tee {
-        Tee::Auto => TeeChoice::Auto,
-        Tee::Tdx => TeeChoice::Tdx,
-        Tee::SevSnp => TeeChoice::SevSnp,
-        Tee::None => bail!("`tee` under [attestation] is \"none\""),
-    };
     let manifest = manifest.as_deref().map(|path| config::read_text(path, MANIFEST_BYTES_MAX as u64)).transpose();
     let manifest = manifest.context("`manifest` under [attestation]")?.map(String::into_bytes);
     let places = Machine { runtime_event_log: runtime_event_log.clone(), ..Machine::default() };
-    let attester = detect(&places, choice, manifest).context(
-        "nothing here shows evidence: run the role in a TEE, or, for development, set `insecure_simulated_tee` or \
-         `insecure_plain_loopback` under [attestation]",
-    )?;
-    Ok(Arc::new(attester))
+    Ok(Arc::new(detect(&places, *tee, manifest)?))
 }
 
 /// Reads a policy; the error names the file and the place.
 pub(crate) fn read_policy(path: &Path) -> Result<Policy> {
     let text = config::read_text(path, POLICY_BYTES_MAX as u64)?;
+    if text.trim().is_empty() {
+        bail!("{} is empty: `cocoon attest policy example` prints a policy to begin with", path.display());
+    }
     Policy::from_toml(&text).with_context(|| format!("{} is not a valid policy", path.display()))
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Read<T>> {
 
 /// Reads a text file of at most so many bytes.
 pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = open(path)?;
     let mut text = String::new();
     file.take(bytes_max + 1).read_to_string(&mut text).with_context(|| format!("{} is not text", path.display()))?;
     if u64::try_from(text.len())? > bytes_max {
@@ -42,9 +42,31 @@ pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
     Ok(text)
 }
 
+/// Opens a file, which a directory is not, though it can be opened.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let shown = path.display();
+    let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+    if file.metadata().with_context(|| format!("cannot look at {shown}"))?.is_dir() {
+        bail!("{shown} is a directory: name a file in it");
+    }
+    Ok(file)
+}
+
 /// Parses the text of a configuration.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| anyhow!("{}", error.to_string().trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_called_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = read_text(folder.path(), 10).unwrap_err().to_string();
+        assert!(error.contains("is a directory"), "{error}");
+    }
 }
 
 /// For the tests of the roles: that a sample leaves nothing out.

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use cocoon_tee::TeeChoice;
 use serde::Deserialize;
 
 /// The section of a client: it shows nothing, and judges proxies.
@@ -35,19 +36,30 @@ pub(crate) struct NodeSettings {
     insecure_plain_loopback: bool,
 }
 
-/// Which TEE this machine is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Tee {
-    /// Whichever is there.
-    #[default]
-    Auto,
-    /// An Intel TD.
-    Tdx,
-    /// An AMD SEV-SNP guest.
-    SevSnp,
-    /// None: nothing is looked for.
-    None,
+/// Which TEE this machine is, by its name; "none" looks for nothing.
+#[cfg(any(feature = "proxy", feature = "worker"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Tee(Option<TeeChoice>);
+
+#[cfg(any(feature = "proxy", feature = "worker"))]
+impl Default for Tee {
+    fn default() -> Self {
+        Self(Some(TeeChoice::Auto))
+    }
+}
+
+#[cfg(any(feature = "proxy", feature = "worker"))]
+impl TryFrom<String> for Tee {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match TeeChoice::from_name(&name) {
+            None if name == "none" => Ok(Self(None)),
+            None => Err(format!("{name:?} is not \"auto\", \"tdx\", \"sev-snp\" or \"none\"")),
+            choice => Ok(Self(choice)),
+        }
+    }
 }
 
 /// What a section says, once it makes sense.
@@ -78,7 +90,10 @@ pub(crate) struct Ways {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EvidenceFrom {
     /// The role shows none.
-    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "only a client shows none"))]
+    #[cfg_attr(
+        not(any(feature = "client", feature = "proxy", feature = "worker")),
+        expect(dead_code, reason = "only a role shows none")
+    )]
     Nothing,
     /// This machine.
     #[cfg_attr(
@@ -94,7 +109,7 @@ pub(crate) enum EvidenceFrom {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OnMachine {
     /// Which TEE it is.
-    pub(crate) tee: Tee,
+    pub(crate) tee: TeeChoice,
     /// The manifest of its image.
     pub(crate) manifest: Option<PathBuf>,
     /// What the image measured after its boot.
@@ -119,13 +134,13 @@ impl VerifierSettings {
 impl NodeSettings {
     /// What to do, or which key is missing.
     pub(crate) fn plan(self) -> Result<Plan> {
-        let is_tee_less = self.insecure_simulated_tee.is_none() && self.tee == Tee::None;
         let Self { tee, manifest, runtime_event_log, policy, pccs, cache_dir, insecure_file_keys, .. } = self;
-        let evidence = match self.insecure_simulated_tee {
-            Some(folder) => EvidenceFrom::InsecureSimulated(folder),
-            None => EvidenceFrom::Machine(OnMachine { tee, manifest, runtime_event_log }),
+        let evidence = match (self.insecure_simulated_tee, tee) {
+            (Some(folder), _) => EvidenceFrom::InsecureSimulated(folder),
+            (None, Tee(Some(tee))) => EvidenceFrom::Machine(OnMachine { tee, manifest, runtime_event_log }),
+            (None, Tee(None)) => EvidenceFrom::Nothing,
         };
-        if is_tee_less && !self.insecure_plain_loopback {
+        if evidence == EvidenceFrom::Nothing && !self.insecure_plain_loopback {
             bail!(
                 "`tee` under [attestation] is \"none\", so this role has nothing to show its peers: run it on a machine \
                  with a TEE, or, for development, set `insecure_simulated_tee` or `insecure_plain_loopback`"
@@ -192,8 +207,10 @@ mod tests {
             Plan::InsecurePlainLoopback => panic!("attested"),
         };
         assert_eq!(evidence("policy = \"p\""), EvidenceFrom::Machine(OnMachine::default()));
-        let snp = OnMachine { tee: Tee::SevSnp, ..OnMachine::default() };
+        let snp = OnMachine { tee: TeeChoice::SevSnp, ..OnMachine::default() };
         assert_eq!(evidence("policy = \"p\"\ntee = \"sev-snp\""), EvidenceFrom::Machine(snp));
+        let unknown = crate::config::parse::<NodeSettings>("tee = \"sgx\"").unwrap_err().to_string();
+        assert!(unknown.contains("sev-snp"), "{unknown}");
         assert_eq!(evidence("insecure_simulated_tee = \"sim\""), EvidenceFrom::InsecureSimulated("sim".into()));
     }
 }

@@ -102,3 +102,13 @@ impl Simulated {
 
 /// The roles that have a policy.
 const ROLES: [Role; 3] = [Role::Client, Role::Proxy, Role::Worker];
+
+/// Whether a folder holds a platform already.
+#[cfg(feature = "attest")]
+pub(crate) fn is_there(folder: &Path) -> bool {
+    folder.join(PLATFORM).is_file()
+}
+
+/// What a platform keeps in its folder.
+#[cfg(feature = "attest")]
+const PLATFORM: &str = "platform.json";

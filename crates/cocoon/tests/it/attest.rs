@@ -128,6 +128,10 @@ fn a_quote_of_the_simulated_platform_is_shown_in_words() {
     let quote = folder.path().join("quote.bin");
     let (simulated, quote) = (simulated.to_str().unwrap(), quote.to_str().unwrap());
     let arguments = ["quote", "--insecure-simulated-tee", simulated, "--report-data", "c0c0", "--out", quote];
+    let (_, error, is_ok) = attest(&arguments);
+    assert!(!is_ok && error.contains("no simulated platform") && error.contains("`cocoon up`"), "{error}");
+    assert!(!Path::new(simulated).exists(), "a question makes no platform");
+    drop(cocoon_simtee::Platform::open(simulated, cocoon_simtee::SimClock::from(0)));
     let (out, error, is_ok) = attest(&arguments);
     assert!(is_ok, "{error}");
     assert!(out.contains("an Intel TDX quote") && error.contains("proves nothing about this machine"), "{out}{error}");
@@ -154,4 +158,41 @@ fn policies_are_explained_and_their_mistakes_located() {
     fs::write(&file, example.replace("[link]", "[link]\nmodus = 1")).unwrap();
     let (_, error, is_ok) = attest(&["policy", "check", file.to_str().unwrap()]);
     assert!(!is_ok && error.contains("modus"), "{error}");
+}
+
+#[test]
+fn a_raw_quote_passes_an_image_policy_once_its_manifest_and_log_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_engine, _network, proof) = proven(folder.path());
+    let document: serde_json::Value = serde_json::from_str(&fs::read_to_string(proof).unwrap()).unwrap();
+    let evidence = &document["evidence"];
+    let save = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let raw = |value: &serde_json::Value| hex::decode(value.as_str().unwrap()).unwrap();
+    let quote = save("quote.bin", &raw(&evidence["platform"]["quote"]));
+    let manifest = save("manifest.json", &raw(&evidence["manifest"]));
+    let log = save("ccel.bin", &raw(&evidence["event_log"]));
+    let collateral = save("collateral.json", document["collateral"].to_string().as_bytes());
+    let policy = folder.path().join("simulated-tee/client-policy.toml");
+    let verify = |more: &[&str]| {
+        let arguments = ["verify", &quote, "--collateral", &collateral, "--policy", policy.to_str().unwrap()];
+        attest(&[&arguments, more].concat())
+    };
+    let (_, error, is_ok) = verify(&[]);
+    assert!(!is_ok && error.contains("image check") && error.contains("--manifest"), "{error}");
+    let (_, error, is_ok) = verify(&["--manifest", &manifest]);
+    assert!(!is_ok && error.contains("image check") && error.contains("--event-log"), "{error}");
+    let (out, error, is_ok) = verify(&["--manifest", &manifest, "--event-log", &log]);
+    assert!(is_ok && out.contains("accepted"), "{out}{error}");
+}
+
+#[test]
+fn a_machine_without_a_tee_is_told_of_the_simulated_one() {
+    let (_, error, is_ok) = attest(&["quote"]);
+    // On a machine with a TEE there is nothing to tell.
+    assert!(is_ok || error.contains("--insecure-simulated-tee DIR"), "{error}");
+    assert!(!error.contains("under [attestation]"), "that is for roles: {error}");
 }

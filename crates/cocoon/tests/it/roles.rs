@@ -224,3 +224,18 @@ fn the_printed_configuration_is_accepted_back() {
         assert!(is_ok && sample.starts_with("# Configuration of"), "{error}");
     }
 }
+
+#[test]
+fn a_start_that_proves_nothing_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let simulated = format!("[attestation]\ninsecure_simulated_tee = \"{}\"\n", folder.path().join("sim").display());
+    let listen = "[listen]\nclients = \"127.0.0.1:0\"\nworkers = \"127.0.0.1:0\"\n";
+    for (attestation, said) in [(&*simulated, "proves nothing about this machine"), (PLAIN, "plain links")] {
+        let (client, proxy) = (folder.path().join("client.toml"), folder.path().join("proxy.toml"));
+        fs::write(&client, format!("{attestation}[client]\nlisten = \"127.0.0.1:0\"\n")).unwrap();
+        fs::write(&proxy, format!("{attestation}{listen}")).unwrap();
+        for (role, file) in [("client", client), ("proxy", proxy)] {
+            Running::start_noting(&[role, "--config", file.to_str().unwrap()], said);
+        }
+    }
+}

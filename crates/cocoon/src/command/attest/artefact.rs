@@ -2,7 +2,6 @@
 //!
 //! Evidence may be raw, as a platform hands it out, or hexadecimal digits, as tools print it.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -10,8 +9,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use cocoon_attest::evidence::event_log::EventLog;
 use cocoon_attest::limits::{DOCUMENT_BYTES_MAX, GPU_REPORT_BYTES_MAX};
 use cocoon_attest::{Collateral, Document, ImageManifest, PlatformEvidence, Policy, SnpCollateral, TdxCollateral};
+use hex::FromHexError;
 
 use super::words::{safe, safe_lines};
+use crate::config;
 
 /// What a file turned out to be.
 #[derive(Debug)]
@@ -59,8 +60,12 @@ impl Artefact {
             return Self::of_json(text);
         }
         let digits: String = text.trim_start_matches("0x").split_ascii_whitespace().collect();
-        if let Ok(bytes) = hex::decode(&digits) {
-            return Self::of_bytes(&bytes);
+        match hex::decode(&digits) {
+            Ok(bytes) => return Self::of_bytes(&bytes),
+            Err(FromHexError::OddLength) if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+                bail!("{} hexadecimal digits, which is odd, so one is missing: copy it again, whole", digits.len())
+            }
+            Err(_) => {}
         }
         let policy = Policy::from_toml(text).map_err(|error| anyhow!(safe_lines(&error.to_string())));
         Ok(Self::Policy(policy.context("a text that is neither JSON nor hexadecimal digits; as a policy")?))
@@ -122,12 +127,32 @@ pub(super) fn collateral(text: &str) -> Result<Collateral> {
 
 /// A file, unless it is longer than anything that is read here.
 pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = config::open(path)?;
     let mut bytes = Vec::new();
     let read = file.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
     read.with_context(|| format!("cannot read {}", path.display()))?;
     if bytes.len() > DOCUMENT_BYTES_MAX {
         bail!("{} is longer than {DOCUMENT_BYTES_MAX} bytes", path.display());
     }
+    if bytes.trim_ascii().is_empty() {
+        bail!("{} is empty: save it again", path.display());
+    }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_short_is_said() {
+        let cut = Artefact::of(b"0x04000").unwrap_err().to_string();
+        assert!(cut.contains("5 hexadecimal digits, which is odd"), "{cut}");
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| format!("{:#}", Artefact::read(path).unwrap_err());
+        assert!(refused(folder.path()).contains("is a directory"));
+        let empty = folder.path().join("quote.bin");
+        std::fs::write(&empty, "\n").unwrap();
+        assert!(refused(&empty).contains("is empty"));
+    }
 }

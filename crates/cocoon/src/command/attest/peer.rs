@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use cocoon_attest::Policy;
-use cocoon_net::{AttestedPeer, DialError, Peer, dial};
+use cocoon_attest::{Policy, Role};
+use cocoon_net::{AttestedPeer, DialError, Peer, Unverified, dial, unverified_look};
 
 use super::{policy, words};
 use crate::attestation::{self, Attestation};
@@ -60,11 +60,26 @@ pub(super) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What a proxy shows, under a policy that takes any image of a vendor's platform.
+/// What a proxy says of itself. Nothing of it is verified.
 pub(super) fn show(addr: SocketAddr) -> Result<()> {
-    let peer = appraise(addr, attestation::any_image_policy()?, None)?;
-    tell(addr, &peer);
-    super::show::platform(&peer.document().evidence().platform)
+    // The policy is not asked; a link has one.
+    let link = Attestation::visitor(attestation::any_image_policy()?, None)?.link(Role::Proxy);
+    let shown = runtime::build(1)?.block_on(unverified_look(addr, link)).map_err(|error| explain(addr, error))?;
+    terminal::line(&format!("{addr} says that it is a {}; nothing of this is verified yet", shown.role.name()));
+    terminal::line(&format!("claims\n  {}\n", words::safe_lines(&String::from_utf8_lossy(&shown.claims))));
+    super::show::platform(&shown.evidence.platform)?;
+    terminal::line(&bound(&shown));
+    for gpu in &shown.evidence.gpus {
+        terminal::line(&format!("evidence of a GPU, {} bytes", gpu.report.len()));
+    }
+    terminal::note(&format!("appraise it:  cocoon attest peer {addr} --policy FILE"));
+    Ok(())
+}
+
+/// What the report data would have to be for this very connection.
+fn bound(shown: &Unverified) -> String {
+    let expected = shown.binding.report_data(&shown.claims).map(hex::encode).unwrap_or_default();
+    format!("\nbound to this connection if the report data is\n  {expected}")
 }
 
 fn appraise(addr: SocketAddr, policy: Policy, pccs: Option<&str>) -> Result<Arc<AttestedPeer>> {

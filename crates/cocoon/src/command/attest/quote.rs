@@ -1,11 +1,14 @@
 //! `cocoon attest quote`: evidence of this machine, for looking at or for showing to somebody.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
-use cocoon_attest::PlatformEvidence;
+use anyhow::{Context as _, Result, bail};
+use cocoon_attest::{Attester, PlatformEvidence};
 
 use super::show;
+#[cfg(feature = "dev")]
+use crate::attestation::simulated;
 use crate::attestation::{self, EvidenceFrom, OnMachine};
 use crate::{runtime, terminal};
 
@@ -41,12 +44,12 @@ fn report_data(text: &str) -> Result<ReportData, String> {
 
 /// Carries the command out.
 pub(super) fn run(args: &Args) -> Result<()> {
-    let attester = attestation::attester(&args.source())?;
+    let attester = args.attester()?;
     let evidence = runtime::build(1)?.block_on(attester.evidence(args.report_data.0))?;
     let raw = match &evidence.platform {
         PlatformEvidence::Tdx { quote } | PlatformEvidence::Sgx { quote } => quote,
         PlatformEvidence::SevSnp { report, .. } => report,
-        _ => anyhow::bail!("evidence of a kind that this program does not know"),
+        _ => bail!("evidence of a kind that this program does not know"),
     };
     match &args.out {
         Some(path) => {
@@ -66,18 +69,40 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 impl Args {
+    /// What is asked. A simulated platform is asked where it is, and never made for the question: the evidence of a new
+    /// one is evidence that nobody's policy accepts.
     #[cfg(feature = "dev")]
-    fn source(&self) -> EvidenceFrom {
-        let simulated = self.insecure_simulated_tee.clone().map(EvidenceFrom::InsecureSimulated);
-        simulated.unwrap_or_else(|| EvidenceFrom::Machine(OnMachine::default()))
+    fn attester(&self) -> Result<Arc<dyn Attester>> {
+        let Some(folder) = &self.insecure_simulated_tee else {
+            return attestation::attester(&EvidenceFrom::Machine(OnMachine::default())).context(
+                "this machine shows no evidence: run this in a TEE, or, for development, ask a simulated platform with \
+                 --insecure-simulated-tee DIR",
+            );
+        };
+        if !simulated::is_there(folder) {
+            bail!(
+                "{} holds no simulated platform: `cocoon up` makes one as `simulated-tee` in its data folder, and a role \
+                 makes one where `insecure_simulated_tee` under [attestation] says",
+                folder.display()
+            );
+        }
+        attestation::attester(&EvidenceFrom::InsecureSimulated(folder.clone()))
     }
 
     #[cfg(not(feature = "dev"))]
-    fn source(&self) -> EvidenceFrom {
-        EvidenceFrom::Machine(OnMachine::default())
+    fn attester(&self) -> Result<Arc<dyn Attester>> {
+        attestation::attester(&EvidenceFrom::Machine(OnMachine::default()))
+            .context("this machine shows no evidence: run this in a TEE")
     }
 
-    fn is_simulated(&self) -> bool {
-        matches!(self.source(), EvidenceFrom::InsecureSimulated(_))
+    #[cfg(feature = "dev")]
+    const fn is_simulated(&self) -> bool {
+        self.insecure_simulated_tee.is_some()
+    }
+
+    #[cfg(not(feature = "dev"))]
+    #[expect(clippy::unused_self, reason = "the other build looks at it")]
+    const fn is_simulated(&self) -> bool {
+        false
     }
 }

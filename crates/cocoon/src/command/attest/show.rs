@@ -21,7 +21,7 @@ use crate::terminal;
 ///
 /// It knows TDX, SGX and SNP evidence and GPU reports, raw or in hexadecimal, event logs (CCEL), policies, collateral,
 /// image manifests and the documents of /v1/attestation. What a file says is not verified: `verify` does that.
-/// A proxy is asked as a client would ask it; what it shows is verified under a policy that takes any image.
+/// A proxy is asked as a client would ask it; `cocoon attest peer` verifies what it shows.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, or the address of a proxy as HOST:PORT

@@ -23,8 +23,9 @@ pub(super) fn ready_url(base: &str) -> String {
 }
 
 /// What an operator of a client without a proxy can look at; the sentence is about the client.
-pub(super) const NO_PROXY: &str = "has no proxy: does one run at an address under the client's `proxies`, and does the \
-    proxy's `client_secret_hash` match the client's `auth_secret`? (`cocoon key secret` makes the pair)";
+pub(super) const NO_PROXY: &str = "has no proxy: does one run at an address under the client's `proxies`, does the \
+    proxy's `client_secret_hash` match the client's `auth_secret` (`cocoon key secret` makes the pair), and does the \
+    client's `policy` accept it (`cocoon attest peer` tries one)?";
 
 /// Reads what `/readyz` says; the sentence is about the client.
 pub(super) fn who_is_missing(readyz: &str) -> &'static str {
