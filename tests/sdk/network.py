@@ -180,9 +180,11 @@ class Networks:
             "worker": f'proxies = ["{workers}"]\n[engine]\nkind = "openai-http"\nurl = "{engine.url}"\n[worker]\nis_test = true\nmax_active_requests = {slots}\n',
             "client": f'proxies = ["{clients}"]\n[client]\nlisten = "127.0.0.1:{network.port}"\nis_test = true\nauth_secret = "{secret}"\n{keys}\n',
         }
+        # One simulated platform for all three: links are attested as they are everywhere.
+        attestation = f'[attestation]\ninsecure_simulated_tee = "{self.folder / kind}-tee"\n'
         for role, text in configs.items():
             file = self.folder / f"{kind}-{role}.toml"
-            file.write_text(text)
+            file.write_text(text + attestation)
             network.commands[role] = [self.cocoon, role, "--config", str(file)]
             network.start(role)
         return network.wait_ready()

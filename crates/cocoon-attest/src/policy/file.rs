@@ -52,7 +52,7 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
-    /// Real prompts and money: vendors' roots only, nothing that lets the host look inside.
+    /// Real prompts and money: vendors' roots only. What else is left wide, `Policy::explain` says aloud.
     Production,
     /// Anything may be accepted that the policy names.
     Development,

@@ -19,7 +19,7 @@ use super::unix_s;
 use crate::admission::source::Source;
 use crate::limits::STAPLE_TIMEOUT;
 
-/// The attesting side of a node. One for each host: its quotes come one at a time.
+/// The attesting side of a node. Its quotes come one at a time, whatever link asks.
 pub struct Prover {
     attester: Arc<dyn Attester>,
     claims: Mutex<Claims>,

@@ -40,7 +40,7 @@ pub(super) struct Remembered {
 }
 
 impl Sessions {
-    /// Remembers a strict appraisal of a peer with this TLS key. `None` as age forgets at once.
+    /// Remembers a strict appraisal of a peer with this TLS key.
     pub(super) fn insert(&mut self, tls_key: [u8; 32], remembered: Remembered, expected: Expected, now_unix_s: u64) {
         if self.by_tls_key.len() >= SESSIONS_MAX
             && !self.by_tls_key.contains_key(&tls_key)

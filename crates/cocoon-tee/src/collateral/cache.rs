@@ -82,8 +82,8 @@ impl CollateralCache {
         Ok(Self { inner: Arc::new(inner), fetches: Mutex::default() })
     }
 
-    /// The highest TCB evaluation number seen for this need, expired or not: a verifier accepts none below it, wherever
-    /// the collateral came from (`Expected::tcb_evaluation_number_min`).
+    /// The TCB evaluation number of the newest edition kept for this need, expired or not. The service said so; whether
+    /// its signature holds is for an appraisal to see.
     #[must_use]
     pub fn evaluation_number(&self, need: &CollateralNeed) -> Option<u64> {
         let (_, slot) = locked(&self.inner.slots).by_need.get(need)?.clone();
