@@ -20,4 +20,6 @@ mod raw;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod slow_loris;
+#[cfg(test)]
 mod support;
