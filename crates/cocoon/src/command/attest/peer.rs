@@ -66,7 +66,7 @@ pub(super) fn show(addr: SocketAddr) -> Result<()> {
     let link = Attestation::visitor(attestation::any_image_policy()?, None)?.link(Role::Proxy);
     let shown = runtime::build(1)?.block_on(unverified_look(addr, link)).map_err(|error| explain(addr, error))?;
     terminal::line(&format!("{addr} says that it is a {}; nothing of this is verified yet", shown.role.name()));
-    terminal::line(&format!("claims\n  {}\n", words::safe_lines(&String::from_utf8_lossy(&shown.claims))));
+    terminal::line(&format!("claims: {}\n", claims(&shown.claims)));
     super::show::platform(&shown.evidence.platform)?;
     terminal::line(&bound(&shown));
     for gpu in &shown.evidence.gpus {
@@ -74,6 +74,13 @@ pub(super) fn show(addr: SocketAddr) -> Result<()> {
     }
     terminal::note(&format!("appraise it:  cocoon attest peer {addr} --policy FILE"));
     Ok(())
+}
+
+/// Claims, one a line.
+fn claims(bytes: &[u8]) -> String {
+    let lines =
+        serde_json::from_slice(bytes).and_then(|claims: serde_json::Value| serde_json::to_string_pretty(&claims));
+    words::safe_lines(&lines.unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// What the report data would have to be for this very connection.
