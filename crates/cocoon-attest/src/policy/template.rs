@@ -134,7 +134,7 @@ evaluation_number_min = 0
 "#;
 
 const AMD_TCB: &str = r#"
-# Least security versions, by product: raise them to what AMD's newest bulletins name.
+# Least security versions, by product. Not compared with AMD's bulletins yet: put in what the newest ones name.
 [tcb.amd]
 require_crl = true
 
