@@ -1,0 +1,1 @@
+//! Following a contract: the root, above all.
