@@ -26,7 +26,7 @@ mod clock;
 mod rate;
 mod usage;
 
-pub use amount::{AdjustedTokens, Nano, RawTokens};
+pub use amount::{AdjustedTokens, Nano, RawTokens, Ton, TonError};
 pub use clock::{Clock, FixedClock, UnixTime};
 pub use rate::{Coefficient, Multiplier, Multipliers, NanoPerToken, Pricing};
 pub use usage::{AdjustedUsage, Usage, UsageError};
