@@ -1,10 +1,18 @@
 //! A transaction as read from its cell: who was called, what came out, what it cost.
+//!
+//! Reading is total and bounded: a cell from a server gives a transaction or [`ChainError::BadAnswer`]. Hashes are
+//! computed here, never taken from whoever sent the cell.
+
+mod message;
 
 use cocoon_units::Nano;
-use tycho_types::cell::Cell;
+use tycho_types::cell::{Cell, HashBytes};
+use tycho_types::models::{ComputePhase, OrdinaryTxInfo, Transaction as Model, TxInfo};
+use tycho_types::num::Tokens;
 
-use super::TxId;
+use super::{ChainError, TxId};
 use crate::address::Address;
+use crate::limits::OUT_MESSAGES_MAX;
 
 /// A transaction of one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,4 +95,80 @@ pub struct Outcome {
     pub action_code: Option<i32>,
     /// Whether the message went back to its sender.
     pub bounced: bool,
+}
+
+impl Transaction {
+    /// Reads a transaction of `account` from its cell.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainError::BadAnswer`] when it is none, is of another account, or moves more money than there is.
+    pub fn parse(account: Address, cell: Cell) -> Result<Self, ChainError> {
+        let model: Model = cell.parse().map_err(|error| bad("a cell that is no transaction", &error))?;
+        if model.account.0 != account.account {
+            return Err(ChainError::BadAnswer(format!("a transaction of another account than {account}")));
+        }
+        let info = model.load_info().map_err(|error| bad("a transaction that cannot be read", &error))?;
+        Ok(Self {
+            id: TxId { lt: model.lt, hash: cell.repr_hash().0 },
+            previous: previous(&model),
+            account,
+            unix_s: model.now,
+            in_message: model.in_msg.as_ref().map(Message::parse).transpose()?,
+            out_messages: out_messages(&model)?,
+            fees: nano(model.total_fees.tokens)?,
+            outcome: Outcome::of(&info),
+            cell,
+        })
+    }
+}
+
+fn bad(what: &str, error: &dyn std::error::Error) -> ChainError {
+    ChainError::BadAnswer(format!("{what}: {error}"))
+}
+
+fn nano(tokens: Tokens) -> Result<Nano, ChainError> {
+    let nano = u64::try_from(tokens.into_inner());
+    nano.map(Nano::new).map_err(|_| ChainError::BadAnswer("more money than there is".to_owned()))
+}
+
+fn previous(model: &Model) -> Option<TxId> {
+    let is_first = model.prev_trans_lt == 0 && model.prev_trans_hash == HashBytes::ZERO;
+    (!is_first).then_some(TxId { lt: model.prev_trans_lt, hash: model.prev_trans_hash.0 })
+}
+
+fn out_messages(model: &Model) -> Result<Vec<Message>, ChainError> {
+    let mut messages = Vec::new();
+    for entry in model.out_msgs.values() {
+        if messages.len() == OUT_MESSAGES_MAX {
+            return Err(ChainError::BadAnswer(format!("a transaction with more than {OUT_MESSAGES_MAX} messages")));
+        }
+        messages.push(Message::parse(&entry.map_err(|error| bad("messages that cannot be read", &error))?)?);
+    }
+    Ok(messages)
+}
+
+impl Outcome {
+    fn of(info: &TxInfo) -> Self {
+        match info {
+            TxInfo::Ordinary(info) => Self::of_ordinary(info),
+            TxInfo::TickTock(info) => Self::of_phases(info.aborted, &info.compute_phase),
+        }
+    }
+
+    fn of_ordinary(info: &OrdinaryTxInfo) -> Self {
+        Self {
+            action_code: info.action_phase.as_ref().map(|phase| phase.result_code),
+            bounced: info.bounce_phase.is_some(),
+            ..Self::of_phases(info.aborted, &info.compute_phase)
+        }
+    }
+
+    fn of_phases(aborted: bool, compute: &ComputePhase) -> Self {
+        let (exit_code, gas) = match compute {
+            ComputePhase::Skipped(_) => (None, 0),
+            ComputePhase::Executed(phase) => (Some(phase.exit_code), phase.gas_used.into_inner()),
+        };
+        Self { aborted, exit_code, gas, action_code: None, bounced: false }
+    }
 }
