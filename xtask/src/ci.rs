@@ -5,7 +5,7 @@
 use anyhow::{Result, ensure};
 
 use crate::shell::{self, Steps, cargo, command};
-use crate::{codegen, fuzz, test, tidy, tools};
+use crate::{codegen, contracts, fuzz, test, tidy, tools};
 
 /// Runs every step; the first failure ends it. The times are shown either way.
 pub(crate) fn run() -> Result<()> {
@@ -25,6 +25,7 @@ fn all(steps: &mut Steps) -> Result<()> {
     steps.step("format", || shell::run(&mut cargo(&["fmt", "--all", "--check"])))?;
     steps.step("tidy", tidy::run)?;
     steps.step("codegen", || codegen::run(true))?;
+    steps.step("contracts", || contracts::run(&contracts::Args::check()))?;
     steps.step("licences and bans", || {
         let deny = tools::cargo_tool("deny")?;
         shell::run(&mut command(deny, &["--all-features", "check", "bans", "licenses", "sources"]))
@@ -41,16 +42,19 @@ fn all(steps: &mut Steps) -> Result<()> {
     steps.step("fuzz smoke", || fuzz::run(&fuzz::Args::smoke()))
 }
 
-/// What the measured images build: one role, and nothing of development; no simulated platform above all.
+/// What no measured image may hold.
+const DEVELOPMENT_ONLY: [(&str, &str); 2] =
+    [("cocoon-simtee", "issues simulated evidence"), ("tycho-executor", "runs a chain of its own: the devnet")];
+
+/// What the measured images build: one role, and nothing of development.
 fn single_roles() -> Result<()> {
     for role in ["client", "proxy", "worker"] {
         let features = ["--locked", "-p", "cocoon", "--no-default-features", "--features", role];
         shell::run(cargo(&["check"]).args(features))?;
         let tree = shell::output(cargo(&["tree", "-e", "normal", "--prefix", "none"]).args(features))?;
-        ensure!(
-            !tree.contains("cocoon-simtee"),
-            "the {role} alone links cocoon-simtee, which issues simulated evidence"
-        );
+        for (name, why) in DEVELOPMENT_ONLY {
+            ensure!(!tree.contains(name), "the {role} alone links {name}, which {why}");
+        }
     }
     Ok(())
 }

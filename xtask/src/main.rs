@@ -1,10 +1,11 @@
-//! The repository's own commands: `cargo xtask ci | test | tidy | codegen | fuzz | bench`.
+//! The repository's own commands: `cargo xtask ci | test | tidy | codegen | contracts | fuzz | bench`.
 //!
 //! Everything CI does is here, so that a person runs the same thing with the same words.
 
 mod bench;
 mod ci;
 mod codegen;
+mod contracts;
 mod fuzz;
 mod shell;
 mod test;
@@ -36,6 +37,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Compile the contracts and measure their gas
+    Contracts(contracts::Args),
     /// Fuzz every target
     Fuzz(fuzz::Args),
     /// Measure, with a peer in the same run
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Codegen { check } => codegen::run(check),
+        Command::Contracts(args) => contracts::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
