@@ -3,6 +3,7 @@
 //! 1. Rust: unit, integration and documentation tests, with the small real model.
 //! 2. The embedded engine beside llama.cpp on the same file.
 //! 3. The official OpenAI SDKs for Python and Node against the running network.
+//! 4. The stock TON clients against `cocoon devnet`, and the devnet against SIGKILL.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -35,6 +36,7 @@ pub(crate) fn steps(args: &Args, steps: &mut Steps) -> Result<()> {
         if !args.rust_only {
             tools::check_host()?;
             tools::node_modules()?;
+            ton_modules()?;
             python()?;
         }
         tools::cargo_tool("nextest").map(drop)
@@ -64,7 +66,16 @@ pub(crate) fn steps(args: &Args, steps: &mut Steps) -> Result<()> {
         sdks.arg(root().join("tests/sdk/run.py")).arg("--model").arg(model);
         sdks.arg("--cocoon").arg(tools::dev_binary("cocoon")).arg("--sim").arg(tools::dev_binary("cocoon-sim"));
         shell::run(sdks.arg("--node-modules").arg(tools::node_modules()?))
+    })?;
+    steps.step("TON clients", || {
+        let mut clients = command("python3", &[]);
+        clients.arg(root().join("tests/ton/run.py")).arg("--cocoon").arg(tools::dev_binary("cocoon"));
+        shell::run(clients.arg("--node-modules").arg(ton_modules()?))
     })
+}
+
+fn ton_modules() -> Result<PathBuf> {
+    tools::locked_modules("node-ton", "tests/ton")
 }
 
 fn python() -> Result<PathBuf> {

@@ -76,6 +76,23 @@ pub(crate) fn node_modules() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// A folder under `target/` whose `node_modules` holds exactly what the lock file of `source` names.
+pub(crate) fn locked_modules(name: &str, source: &str) -> Result<PathBuf> {
+    let (source, folder) = (root().join(source), root().join("target").join(name));
+    let lock = std::fs::read(source.join("package-lock.json"))?;
+    let stamp = folder.join("installed.json");
+    if std::fs::read(&stamp).is_ok_and(|have| have == lock) {
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(&folder)?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(source.join(file), folder.join(file))?;
+    }
+    run(command("npm", &["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(&folder))?;
+    std::fs::write(stamp, lock)?;
+    Ok(folder)
+}
+
 /// The small real model, fetched by the program under test.
 pub(crate) fn model(cocoon: &Path) -> Result<PathBuf> {
     let path = output(&mut command(cocoon, &["model", "pull"])).context("the tests need the small model")?;

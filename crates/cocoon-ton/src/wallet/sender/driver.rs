@@ -20,6 +20,8 @@ use crate::limits::{
 
 /// Exit code of the Cocoon wallet when its owner blocked it.
 const EXIT_BLOCKED: i32 = 1031;
+/// Exit codes of the Cocoon wallet and of v5r1 for an external that came after its time.
+const EXIT_EXPIRED: [i32; 2] = [1030, 136];
 
 pub(super) struct Driver {
     pub(super) chain: Arc<dyn Chain>,
@@ -347,6 +349,8 @@ impl Attempt {
     fn note(&mut self, said: Result<[u8; 32], ChainError>) {
         match said {
             Ok(_) => self.tried = Tried::Before,
+            // Its time is over: it is made anew, once the chain's own time says so, too.
+            Err(ChainError::Refused { exit_code: Some(code), .. }) if EXIT_EXPIRED.contains(&code) => {}
             Err(ChainError::Refused { exit_code, .. }) => self.refused = Some(exit_code),
             Err(error) => {
                 // An answer that was lost may have been a yes.
