@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: benchmarks, each with a strong peer in the same run.
 
 mod attest;
+mod chain;
 mod process;
 mod serve;
 
@@ -17,7 +18,9 @@ pub(crate) struct Args {
 enum Which {
     /// Attested links: handshakes beside plain mutual TLS, appraisal beside the bare library, a crowd at once
     Attest(attest::Args),
-    /// The chain as three processes: CPU per request, added latency, throughput, stream delay
+    /// The embedded devnet: transactions per second, memory of accounts, a refresh of the root
+    Chain(chain::Args),
+    /// The three roles as processes: CPU per request, added latency, throughput, stream delay
     Serve(serve::Args),
 }
 
@@ -25,6 +28,7 @@ enum Which {
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.which {
         Which::Attest(args) => attest::run(args),
+        Which::Chain(args) => chain::run(args),
         Which::Serve(args) => serve::run(args),
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! [`ScriptedEngine`] answers each request as a test says, records what arrived byte for byte and
 //! notices when the caller hangs up. [`FakeEngine`] answers the same thing as cheaply as it can, and
-//! [`load`] asks as cheaply as it can. [`attest()`] measures what attested links cost.
+//! [`load`] asks as cheaply as it can. [`attest()`] measures what attested links cost, [`chain()`] what the embedded
+//! devnet does.
 //! Neither infers anything, and no role depends on this crate outside its tests.
 
 mod attested;
 mod base64;
+mod chain;
 mod fake;
 mod http;
 mod limits;
@@ -15,6 +17,7 @@ mod script;
 mod scripted;
 
 pub use attested::{AttestConfig, AttestReport, attest};
+pub use chain::{ChainConfig, ChainReport, chain};
 pub use fake::{FakeConfig, FakeEngine};
 pub use load::{LoadConfig, LoadReport, load};
 pub use script::{Behaviour, Ending, Event};

@@ -2,25 +2,27 @@
 //! languages and for benchmarks.
 //!
 //! `engine` prints the address it listens on as one line, then runs until it is ended.
-//! `load` and `attest` print one JSON object, their report.
+//! `load`, `attest` and `chain` print one JSON object, their report.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cocoon_sim::{AttestConfig, FakeConfig, FakeEngine, LoadConfig, ScriptedEngine, attest, load};
+use cocoon_sim::{AttestConfig, ChainConfig, FakeConfig, FakeEngine, LoadConfig, ScriptedEngine, attest, chain, load};
 
 const USAGE: &str = "usage:
   cocoon-sim engine [--port P] [--scripted | --fast [--events N] [--pace-us U] [--text-len L] [--stamp]]
   cocoon-sim load --addr HOST:PORT --model NAME [--concurrency N] [--seconds S] [--prompt-len L] [--stream]
-  cocoon-sim attest [--rounds N] [--handshakes N] [--crowd N]";
+  cocoon-sim attest [--rounds N] [--handshakes N] [--crowd N]
+  cocoon-sim chain [--charges N] [--accounts N] [--refreshes N]";
 
 enum Command {
     Scripted { port: u16 },
     Fast { port: u16, fake: FakeConfig },
     Load(LoadConfig),
     Attest(AttestConfig),
+    Chain(ChainConfig),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
         "engine" => parse_engine(arguments),
         "load" => parse_load(arguments),
         "attest" => parse_attest(arguments),
+        "chain" => parse_chain(arguments),
         _ => None,
     }
 }
@@ -100,6 +103,20 @@ fn parse_attest(mut arguments: impl Iterator<Item = String>) -> Option<Command> 
     Some(Command::Attest(config))
 }
 
+fn parse_chain(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let mut config = ChainConfig { charges: 20_000, accounts: 20_000, refreshes: 1_000 };
+    while let Some(name) = arguments.next() {
+        let number = arguments.next()?.parse().ok()?;
+        match name.as_str() {
+            "--charges" => config.charges = number,
+            "--accounts" => config.accounts = number,
+            "--refreshes" => config.refreshes = number,
+            _ => return None,
+        }
+    }
+    Some(Command::Chain(config))
+}
+
 fn run(command: Command) -> std::io::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(command))
 }
@@ -118,6 +135,7 @@ async fn serve(command: Command) -> std::io::Result<()> {
             engine.closed().await;
         }
         Command::Attest(config) => print(&serde_json::to_string(&attest(config).await?)?)?,
+        Command::Chain(config) => print(&serde_json::to_string(&chain(config).await?)?)?,
         Command::Load(config) => print(&serde_json::to_string(&load(&config).await?)?)?,
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use cocoon_attest::policy::Mode;
-use cocoon_attest::policy::template::{Simulated, simulated};
+use cocoon_attest::policy::template::{Images, Simulated, simulated};
 use cocoon_attest::{Claims, CollateralSource, Expected, Policy, PublicKeys, Role};
 use cocoon_net::{
     Connection, DialConfig, Identity, Link, ListenConfig, ListenLimits, Listener, Prover, Verifier, dial,
@@ -46,7 +46,7 @@ impl Stage {
             tdx_root_pem: Some(&self.platform.root_pem()),
             sev_snp_root_pem: None,
             gpu_root_pem: None,
-            manifests: &[SimImage::for_role(role).manifest().sha256()],
+            images: Images::Of(&[SimImage::for_role(role).manifest().sha256()]),
             roles: &[role],
             mode,
         });
