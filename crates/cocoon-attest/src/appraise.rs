@@ -144,7 +144,7 @@ impl Appraisal<'_> {
         let claims = Claims::decode(self.exhibit.claims).map_err(|error| {
             Refusal::new(Check::Format, "claims of version 1", shown(&error.to_string()), "upgrade the older side")
         })?;
-        let image_sha256 = self.policy.rules().image.check(&facts, self.exhibit.evidence)?;
+        let image_sha256 = self.image(&facts, Some(claims.role))?;
         self.check_platform(&facts)?;
         self.check_claims(&claims, channel)?;
         let gpus = self.gpus(Some(&channel.gpu_nonce()))?;
@@ -170,7 +170,7 @@ impl Appraisal<'_> {
 
     fn unbound(self) -> Result<Verdict, Refusal> {
         let (facts, provenance) = self.proved()?;
-        let image_sha256 = self.policy.rules().image.check(&facts, self.exhibit.evidence)?;
+        let image_sha256 = self.image(&facts, None)?;
         self.check_platform(&facts)?;
         let gpus = self.gpus(None)?;
         let profile = Profile { name: "unbound", role: None, image_sha256, claims: None, gpus };
@@ -203,6 +203,12 @@ impl Appraisal<'_> {
     fn intel_rules(&self) -> IntelRules {
         let rules = self.policy.rules();
         rules.tcb.intel_rules(&rules.platform, self.expected.tcb_evaluation_number_min)
+    }
+
+    /// Step 5.
+    fn image(&self, facts: &PlatformFacts, role: Option<Role>) -> Result<Option<[u8; 32]>, Refusal> {
+        let rules = self.policy.rules();
+        rules.image.check(facts, self.exhibit.evidence, role, rules.root.as_ref())
     }
 
     /// Steps 6 and 7.
@@ -277,7 +283,7 @@ impl Appraisal<'_> {
         rules.role.check(claims.role, channel.role, expected.role)?;
         check_tls_key(claims, channel)?;
         rules.identity.check(claims, expected.payment_key.as_ref(), expected.contract.as_deref())?;
-        rules.model.check(claims, expected.model.as_deref())?;
+        rules.model.check(claims, expected.model.as_deref(), rules.root.as_ref())?;
         rules.freshness.check_claims(claims, self.now_unix_s)?;
         check_gpu_digest(claims, self.exhibit.evidence)
     }

@@ -10,12 +10,14 @@
 //! 2. What is not written is refused: every switch that widens a policy is off by default.
 //! 3. Unknown fields, versions and words are errors; nothing is read past.
 //! 4. What weakens a policy has `insecure` in its name, and [`Policy::explain`] says it loudly.
-//! 5. Where evidence may be simulated, the policy names the simulated root. A production policy cannot.
+//! 5. The word `"root"` stands for what the root contract lists, and for nothing until it was read ([`from_root`]).
+//! 6. Where evidence may be simulated, the policy names the simulated root. A production policy cannot.
 
 pub mod attributes;
 mod explain;
 mod file;
 pub mod freshness;
+pub mod from_root;
 pub mod gpu;
 pub mod identity;
 pub mod image;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 pub use self::file::{Environment, Hex, List, PolicyError};
+pub use self::from_root::RootValues;
 pub use self::link::{LinkRules, Mode};
 
 use self::file::Rules;
@@ -67,6 +70,25 @@ impl Policy {
             rules,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whether a list of it is the root contract's to keep, so that somebody has to read that and say
+    /// [`Policy::with_root`].
+    #[must_use]
+    pub fn follows_root(&self) -> bool {
+        self.rules().follows_root()
+    }
+
+    /// The same policy with what the root contract lists, in the place of what it listed before. One that does not
+    /// follow the root stays as it is.
+    ///
+    /// # Errors
+    /// When the root lists more than a policy may hold.
+    pub fn with_root(&self, values: &RootValues) -> Result<Self, PolicyError> {
+        if !self.follows_root() {
+            return Ok(self.clone());
+        }
+        Self::from_toml(&from_root::fill(self.text(), values))
     }
 
     /// The text it was read from.
@@ -111,8 +133,8 @@ impl Policy {
         explain::sentences(self.rules())
     }
 
-    /// A policy for real hardware, as TOML with comments. Its only image hash is all zeros, which no image has: it
-    /// accepts nothing until the operator writes the hash that the root contract holds.
+    /// A policy for real hardware, as TOML with comments. Its images and models are those that the root contract
+    /// lists: it accepts nothing until that has been read.
     #[must_use]
     pub fn production_template() -> String {
         template::production()

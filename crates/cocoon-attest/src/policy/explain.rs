@@ -12,13 +12,13 @@ pub(super) fn sentences(rules: &Rules) -> Vec<String> {
     }
     rules.roots.explain(&mut say);
     rules.link.explain(&mut say);
-    rules.image.explain(&mut say);
+    rules.image.explain(rules.root.as_ref(), &mut say);
     rules.attributes.explain(&mut say);
     rules.tcb.explain(&mut say);
     rules.platform.explain(&mut say);
     rules.freshness.explain(&mut say);
     rules.role.explain(&mut say);
-    rules.model.explain(&mut say);
+    rules.model.explain(rules.root.as_ref(), &mut say);
     rules.identity.explain(&mut say);
     rules.gpu.explain(&mut say);
     say

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::attributes::AttributeRules;
 use super::freshness::FreshnessRules;
+use super::from_root::RootSection;
 use super::gpu::GpuRules;
 use super::identity::IdentityRules;
 use super::image::ImageRules;
@@ -46,6 +47,9 @@ pub(crate) struct Rules {
     pub(crate) identity: IdentityRules,
     pub(crate) gpu: GpuRules,
     pub(crate) link: LinkSection,
+    /// What the root contract listed, once somebody has read it.
+    #[serde(default)]
+    pub(crate) root: Option<RootSection>,
 }
 
 /// What a policy is for.
@@ -151,7 +155,15 @@ fn consistent(rules: &Rules) -> Result<(), Contradiction> {
     rules.image.consistent(&rules.roots, rules.link.insecure_cocoon_v1)?;
     rules.attributes.consistent(&rules.roots)?;
     rules.tcb.consistent(&rules.roots)?;
-    rules.gpu.consistent(&rules.roots)
+    rules.gpu.consistent(&rules.roots)?;
+    rules.root.as_ref().map_or(Ok(()), |root| root.consistent(rules.follows_root()))
+}
+
+impl Rules {
+    /// Whether a list is the root contract's to keep.
+    pub(crate) fn follows_root(&self) -> bool {
+        self.image.follows_root() || self.model.follows_root()
+    }
 }
 
 /// The line of a field in its section, of the section without it, or 1.
@@ -218,36 +230,61 @@ impl<T> List<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListVisitor { any: true, item: PhantomData })
+        let visitor = ListVisitor { words: &["any"], item: PhantomData };
+        deserializer.deserialize_any(visitor).map(|(list, _)| list)
     }
 }
 
 /// A list that cannot be `any`: what is denied, or rejected, or minimal. Leaving the field out names nothing.
 pub(super) fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    match deserializer.deserialize_any(ListVisitor { any: false, item: PhantomData })? {
-        List::Any => Err(D::Error::custom("a list is needed here")),
-        List::Of(items) => Ok(items),
+    match deserializer.deserialize_any(ListVisitor { words: &[], item: PhantomData })? {
+        (List::Any, _) => Err(D::Error::custom("a list is needed here")),
+        (List::Of(items), _) => Ok(items),
     }
 }
 
-struct ListVisitor<T> {
-    any: bool,
-    item: PhantomData<T>,
+/// A list that a program wrote, and that may be empty.
+pub(super) fn plain<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let items = Vec::<T>::deserialize(deserializer)?;
+    if items.len() > POLICY_LIST_MAX {
+        return Err(D::Error::custom(format!("a list of more than {POLICY_LIST_MAX} entries")));
+    }
+    Ok(items)
+}
+
+/// Reads a list, or one of these words in its place, and says which word it was.
+pub(super) struct ListVisitor<T> {
+    pub(super) words: &'static [&'static str],
+    pub(super) item: PhantomData<T>,
+}
+
+impl<T> ListVisitor<T> {
+    /// What may stand in the place of a list.
+    fn instead(&self) -> String {
+        let words: Vec<_> = self.words.iter().map(|word| format!("{word:?}")).collect();
+        match words.as_slice() {
+            [] => "and not a word".to_owned(),
+            [word] => format!("or the word {word}"),
+            words => format!("or one of the words {}", words.join(", ")),
+        }
+    }
 }
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
-    type Value = List<T>;
+    type Value = (List<T>, Option<&'static str>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.any { "a list with something in it, or the word \"any\"" } else { "a list" })
+        if self.words.is_empty() {
+            return f.write_str("a list");
+        }
+        write!(f, "a list with something in it, {}", self.instead())
     }
 
     fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Self::Value, E> {
-        if self.any && word == "any" {
-            return Ok(List::Any);
+        if let Some(known) = self.words.iter().find(|known| **known == word) {
+            return Ok((List::Any, Some(known)));
         }
-        let instead = if self.any { "or the word \"any\"" } else { "and not a word" };
-        Err(E::custom(format!("{:?}: write a list in brackets, {instead}", cut(word))))
+        Err(E::custom(format!("{:?}: write a list in brackets, {}", cut(word), self.instead())))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
@@ -259,13 +296,13 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
             items.push(item);
         }
         if items.is_empty() {
-            return Err(A::Error::custom(if self.any {
+            return Err(A::Error::custom(if !self.words.is_empty() {
                 "an empty list accepts nothing and never means \"any\": name what is accepted, or write \"any\""
             } else {
                 "an empty list names nothing: name something, or leave the field out"
             }));
         }
-        Ok(List::Of(items))
+        Ok((List::Of(items), None))
     }
 }
 

@@ -4,7 +4,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::file::{Contradiction, Hex, List};
+use super::from_root::{Listed, RootSection};
 use super::root::RootRules;
+use crate::claims::Role;
 use crate::evidence::Evidence;
 use crate::evidence::event_log::EventLog;
 use crate::facts::{Measurements, PlatformFacts};
@@ -16,7 +18,7 @@ use crate::refusal::{Check, Refusal};
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageRules {
     /// SHA-256 of accepted manifests.
-    pub(crate) manifests: List<Hex<32>>,
+    manifests: Listed<Hex<32>>,
     /// The original's `image_hash`, for the profile `cocoon-v1` alone.
     #[serde(default)]
     original_image_hashes: Option<List<Hex<32>>>,
@@ -56,37 +58,66 @@ impl ImageRules {
         }
     }
 
-    /// The image of an `attested-v2` peer or of a file. Gives the manifest's hash where one was matched.
-    pub(crate) fn check(&self, facts: &PlatformFacts, evidence: &Evidence) -> Result<Option<[u8; 32]>, Refusal> {
+    /// Whether the root contract keeps the list.
+    pub(super) fn follows_root(&self) -> bool {
+        self.manifests == Listed::ByRoot
+    }
+
+    /// The image of an `attested-v2` peer or of a file. Gives the manifest's hash where one was matched. `role` is what
+    /// the peer claims, where it claims something: the root contract lists images by what they may be.
+    pub(crate) fn check(
+        &self,
+        facts: &PlatformFacts,
+        evidence: &Evidence,
+        role: Option<Role>,
+        root: Option<&RootSection>,
+    ) -> Result<Option<[u8; 32]>, Refusal> {
         if let Measurements::Sgx(sgx) = &facts.measurements {
             return self.check_enclave(sgx.mr_enclave).map(|()| None);
         }
         let log = event_log(facts, evidence)?;
         let Some(bytes) = &evidence.manifest else {
             return match &self.manifests {
-                List::Any => Ok(None),
-                List::Of(_) => Err(Refusal::new(
+                Listed::Here(List::Any) => Ok(None),
+                Listed::Here(List::Of(_)) | Listed::ByRoot => Err(Refusal::new(
                     Check::Image,
-                    "an image manifest whose hash the policy lists",
+                    "an image manifest whose hash is listed",
                     "no manifest",
                     "the peer has to run a published image, which carries its manifest",
                 )),
             };
         };
         let sha256: [u8; 32] = Sha256::digest(bytes).into();
-        if !self.manifests.accepts(&Hex(sha256)) {
-            return Err(Refusal::new(
-                Check::Image,
-                "an image manifest whose hash the policy lists",
-                format!("a manifest with SHA-256 {}", hex::encode(sha256)),
-                "if that image is to be trusted, add its hash to [image] manifests",
-            ));
-        }
+        self.check_manifest(sha256, role, root)?;
         let manifest = ImageManifest::parse(bytes).map_err(|error| {
             Refusal::new(Check::Image, "a readable image manifest", error.to_string(), "the peer has to send its own")
         })?;
         manifest.matches(&facts.measurements, log.as_ref())?;
         Ok(Some(sha256))
+    }
+
+    fn check_manifest(&self, sha256: [u8; 32], role: Option<Role>, root: Option<&RootSection>) -> Result<(), Refusal> {
+        let (is_listed, expected, remedy) = match (&self.manifests, root) {
+            (Listed::Here(list), _) => (
+                list.accepts(&Hex(sha256)),
+                "an image manifest whose hash the policy lists",
+                "if that image is to be trusted, add its hash to [image] manifests",
+            ),
+            (Listed::ByRoot, Some(root)) => (
+                root.lists_image(role, &sha256),
+                "an image manifest that the root contract lists for this role",
+                "the network does not trust that image, or no longer: the peer has to run one that the root lists",
+            ),
+            (Listed::ByRoot, None) => (
+                false,
+                "an image manifest that the root contract lists, which has not been read yet",
+                "nothing is accepted until the root contract is read: set [chain], or list images in the policy",
+            ),
+        };
+        if is_listed {
+            return Ok(());
+        }
+        Err(Refusal::new(Check::Image, expected, format!("a manifest with SHA-256 {}", hex::encode(sha256)), remedy))
     }
 
     /// The image of a `cocoon-v1` peer.
@@ -123,10 +154,21 @@ impl ImageRules {
         }
     }
 
-    pub(super) fn explain(&self, say: &mut Vec<String>) {
+    pub(super) fn explain(&self, root: Option<&RootSection>, say: &mut Vec<String>) {
         match &self.manifests {
-            List::Any => say.push("ANY image: what runs inside the TEE is not checked at all.".to_owned()),
-            List::Of(hashes) => {
+            Listed::ByRoot => {
+                say.push(
+                    "Accepts the images that the root contract lists, each in the role it is listed for.".to_owned(),
+                );
+                match root {
+                    Some(root) => root.explain_images(say),
+                    None => say.push("Until the root contract has been read, accepts NO image.".to_owned()),
+                }
+            }
+            Listed::Here(List::Any) => {
+                say.push("ANY image: what runs inside the TEE is not checked at all.".to_owned())
+            }
+            Listed::Here(List::Of(hashes)) => {
                 for hash in hashes {
                     say.push(if hash.0 == [0; 32] {
                         "PLACEHOLDER image hash of zeros, which no image has: write the hash that the root contract \

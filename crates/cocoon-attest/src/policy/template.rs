@@ -18,19 +18,34 @@ pub struct Simulated<'a> {
     pub sev_snp_root_pem: Option<&'a str>,
     /// The simulated root for GPUs, as PEM; GPU evidence is required with it, and refused without.
     pub gpu_root_pem: Option<&'a str>,
-    /// SHA-256 of the accepted image manifests; `any` when empty.
-    pub manifests: &'a [[u8; 32]],
+    /// The accepted images.
+    pub images: Images<'a>,
     /// The accepted roles; `any` when empty.
     pub roles: &'a [Role],
     /// Strict, or session keys.
     pub mode: Mode,
 }
 
+/// Which images a policy accepts.
+#[derive(Debug, Clone, Copy)]
+pub enum Images<'a> {
+    /// Any.
+    Any,
+    /// Those with these manifests, by SHA-256.
+    Of(&'a [[u8; 32]]),
+    /// Those that the root contract lists, and its models.
+    ByRoot,
+}
+
 /// A policy for a simulated platform. It is for development: what it accepts proves nothing about any machine.
 #[must_use]
 pub fn simulated(from: &Simulated<'_>) -> String {
     let mut text = String::new();
-    let manifests = words(from.manifests.iter().map(hex::encode));
+    let (manifests, models) = match from.images {
+        Images::Any => ("\"any\"".to_owned(), "any"),
+        Images::Of(manifests) => (words(manifests.iter().map(hex::encode)), "any"),
+        Images::ByRoot => ("\"root\"".to_owned(), "root"),
+    };
     let roles = words(from.roles.iter().map(|role| role.name().to_owned()));
     let name = toml::Value::String(from.name.to_owned());
     text.push_str("# Made by `cocoon up` for its simulated TEE. It proves nothing about this machine.\n");
@@ -58,7 +73,7 @@ pub fn simulated(from: &Simulated<'_>) -> String {
     text.push_str(PLATFORM);
     text.push_str(FRESHNESS);
     push(&mut text, format_args!("\n[role]\naccept = {roles}\n"));
-    text.push_str(PEER);
+    text.push_str(&peer(models));
     let gpu = from.gpu_root_pem.is_some();
     push(
         &mut text,
@@ -74,7 +89,6 @@ pub fn simulated(from: &Simulated<'_>) -> String {
 
 /// See [`Policy::production_template`](super::Policy::production_template).
 pub(super) fn production() -> String {
-    let zeros = "0".repeat(64);
     [
         "# What a peer has to prove before it sees a prompt, for real hardware.\n",
         "# `cocoon attest policy check FILE` says in plain sentences what it accepts.\n",
@@ -82,8 +96,8 @@ pub(super) fn production() -> String {
         "version = 1\nname = \"production\"\nenvironment = \"production\"\n\n",
         "# Whose word counts. A production policy takes built-in roots only.\n",
         "[roots]\ntdx = [\"intel\"]\nsev-snp = [\"amd\"]\ngpu = [\"nvidia\"]\n\n",
-        "# Hashes of image manifests, as the root contract holds them. REPLACE the zeros, which no image has.\n",
-        &format!("[image]\nmanifests = [\"{zeros}\"]\n"),
+        "# The images that the root contract lists; or their hashes, to pin them whatever the root says.\n",
+        "[image]\nmanifests = \"root\"\n",
         TDX_ATTRIBUTES,
         SNP_ATTRIBUTES,
         INTEL_TCB,
@@ -91,7 +105,7 @@ pub(super) fn production() -> String {
         PLATFORM,
         FRESHNESS,
         "\n[role]\naccept = [\"proxy\", \"worker\"]\n",
-        PEER,
+        &peer("root"),
         GPU,
         LINK,
     ]
@@ -201,15 +215,20 @@ verdict_cache_s = 600
 reattest_after_s = 3600
 "#;
 
-const PEER: &str = r#"
+/// Model and identity of peers.
+fn peer(models: &str) -> String {
+    format!(
+        r#"
 [model]
-names = "any"
+names = "{models}"
 
 # Whom the caller means to reach is pinned for each connection; these lists pin it for all.
 [identity]
 payment_keys = "any"
 contracts = "any"
-"#;
+"#
+    )
+}
 
 const GPU: &str = r#"
 [gpu]

@@ -3,6 +3,8 @@
 use cocoon_attest::appraise::appraise_unbound;
 use cocoon_attest::evidence::PlatformEvidence;
 use cocoon_attest::facts::TcbStatus;
+use cocoon_attest::policy::RootValues;
+use cocoon_attest::policy::from_root::model_sha256;
 use cocoon_attest::{Binding, Check, Collateral, Evidence, Policy, Provenance, Role, Verdict};
 use cocoon_simtee::{SimImage, TdOptions};
 use proptest::prelude::*;
@@ -245,8 +247,69 @@ fn simulated_evidence_to_a_production_policy() {
     let mut case = Case::honest(Role::Proxy);
     let manifest = hex::encode(SimImage::for_role(Role::Proxy).manifest().sha256());
     case.accepted();
-    case.policy = Policy::production_template().replace(&"0".repeat(64), &manifest);
+    case.policy =
+        Policy::production_template().replace("manifests = \"root\"", &format!("manifests = [\"{manifest}\"]"));
     case.refused(Check::Root);
+}
+
+/// The policy of a case, with images and models left to the root contract.
+fn by_root(case: &mut Case, values: Option<&RootValues>) {
+    let images = case.policy.lines().find(|line| line.starts_with("manifests = ")).unwrap().to_owned();
+    let text = case.policy.replace(&images, "manifests = \"root\"").replace("names = \"any\"", "names = \"root\"");
+    let policy = Policy::from_toml(&text).unwrap();
+    case.policy = values.map_or_else(|| policy.clone(), |values| policy.with_root(values).unwrap()).text().to_owned();
+}
+
+fn manifest_of(role: Role) -> [u8; 32] {
+    SimImage::for_role(role).manifest().sha256()
+}
+
+#[test]
+fn a_policy_that_waits_for_the_root_accepts_nothing() {
+    for role in [Role::Proxy, Role::Worker] {
+        let mut case = Case::honest(role);
+        case.accepted();
+        by_root(&mut case, None);
+        case.refused(Check::Image);
+        // A root that was read and lists nothing accepts nothing either.
+        by_root(&mut case, Some(&RootValues::default()));
+        case.refused(Check::Image);
+    }
+}
+
+#[test]
+fn an_image_that_the_root_never_listed() {
+    let values = RootValues { proxy_manifests: [manifest_of(Role::Proxy)].into(), ..RootValues::default() };
+    let mut case = Case::honest(Role::Proxy);
+    by_root(&mut case, Some(&values));
+    case.accepted();
+    let other = RootValues { proxy_manifests: [[7; 32]].into(), ..values };
+    by_root(&mut case, Some(&other));
+    case.refused(Check::Image);
+}
+
+#[test]
+fn an_image_that_the_root_lists_for_the_other_role() {
+    let values = RootValues { worker_manifests: [manifest_of(Role::Proxy)].into(), ..RootValues::default() };
+    let mut case = Case::honest(Role::Proxy);
+    by_root(&mut case, Some(&values));
+    case.refused(Check::Image);
+}
+
+#[test]
+fn a_model_that_the_root_never_listed() {
+    let mut case = Case::honest(Role::Worker);
+    let model = case.claims.model.clone().unwrap();
+    let values = RootValues {
+        worker_manifests: [manifest_of(Role::Worker)].into(),
+        models: [model_sha256(&model)].into(),
+        ..RootValues::default()
+    };
+    by_root(&mut case, Some(&values));
+    case.accepted();
+    // The part that clients do not see counts: it is the weights.
+    case.claims.model = Some(format!("{model}0"));
+    case.refused(Check::Model);
 }
 
 #[test]
@@ -387,7 +450,7 @@ fn sixteen_mebibytes_of_evidence() {
 /// The production template, with what it cannot know: any image, and registers that clouds set.
 fn for_files(text: &str) -> Policy {
     let text = text
-        .replace(&format!("manifests = [\"{}\"]", "0".repeat(64)), "manifests = \"any\"")
+        .replace("manifests = \"root\"", "manifests = \"any\"")
         .replace("host_registers = \"zero\"", "host_registers = \"any\"")
         .replace("host_data = \"zero\"", "host_data = \"any\"");
     Policy::from_toml(&text).unwrap()

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use cocoon_attest::collateral::CollateralNeed;
 use cocoon_attest::policy::Mode;
-use cocoon_attest::policy::template::{self, Simulated};
+use cocoon_attest::policy::template::{self, Images, Simulated};
 use cocoon_attest::provider::{Attester as _, CollateralSource as _};
 use cocoon_attest::{
     Binding, ChannelBinding, Check, Claims, Collateral, Evidence, Exhibit, Expected, Policy, PublicKeys, Refusal, Role,
@@ -48,7 +48,7 @@ impl Case {
             tdx_root_pem: Some(&platform.root_pem()),
             sev_snp_root_pem: None,
             gpu_root_pem: None,
-            manifests: &manifests,
+            images: Images::Of(&manifests),
             roles: &[Role::Proxy, Role::Worker],
             mode: Mode::Strict,
         });

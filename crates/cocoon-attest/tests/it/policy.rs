@@ -1,7 +1,7 @@
 //! Policies: what parses, what does not and what the error says, and what is said of those that do.
 
-use cocoon_attest::policy::template::{self, Simulated};
-use cocoon_attest::policy::{Environment, Mode, PolicyError};
+use cocoon_attest::policy::template::{self, Images, Simulated};
+use cocoon_attest::policy::{Environment, Mode, PolicyError, RootValues};
 use cocoon_attest::{Format, Policy, Role, roots};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn development() -> String {
         tdx_root_pem: Some(SIMULATED_ROOT),
         sev_snp_root_pem: None,
         gpu_root_pem: None,
-        manifests: &[[0xaa; 32]],
+        images: Images::Of(&[[0xaa; 32]]),
         roles: &[Role::Proxy],
         mode: Mode::SessionKey,
     })
@@ -73,7 +73,8 @@ fn production_says_what_it_accepts() {
         Accepts AMD SEV-SNP evidence under the built-in root of amd.
         Accepts NVIDIA GPU evidence under the built-in root of nvidia.
         Asks for fresh evidence on each connection.
-        PLACEHOLDER image hash of zeros, which no image has: write the hash that the root contract holds.
+        Accepts the images that the root contract lists, each in the role it is listed for.
+        Until the root contract has been read, accepts NO image.
         Refuses TDs that can be debugged, profiled or moved, have service TDs or reserved attributes, or lack SEPT_VE_DISABLE.
         Refuses TDs with performance counters.
         Accepts TDs with PKS.
@@ -96,7 +97,8 @@ fn production_says_what_it_accepts() {
         Refuses reports signed by a cloud provider's key (VLEK).
         Refuses a peer whose clock is more than 300 s from ours; keeps a verdict for 600 s at most; asks an open connection for new evidence after 3600 s.
         Accepts these roles: proxy, worker.
-        Accepts workers with ANY model.
+        Accepts workers with the models that the root contract lists.
+        Until the root contract has been read, accepts NO model.
         Accepts ANY payment key: whose node it is depends on what the caller expects of the connection.
         Accepts proxies with ANY contract.
         Does not ask for GPU evidence: a peer may compute on an unprotected GPU.
@@ -125,7 +127,7 @@ fn any_and_insecure_are_loud() {
 
 #[test]
 fn empty_list_is_not_any() {
-    let text = with(&Policy::production_template(), &format!("[\"{}\"]", "0".repeat(64)), "[]");
+    let text = with(&Policy::production_template(), "manifests = \"root\"", "manifests = []");
     refused(
         &text,
         expect![[r#"
@@ -252,7 +254,7 @@ fn development_of_all() -> String {
         tdx_root_pem: Some(SIMULATED_ROOT),
         sev_snp_root_pem: Some(SIMULATED_ROOT),
         gpu_root_pem: Some(SIMULATED_ROOT),
-        manifests: &[],
+        images: Images::Any,
         roles: &[],
         mode: Mode::Strict,
     })
@@ -412,5 +414,63 @@ proptest! {
         if let Ok(policy) = Policy::from_toml(&changed) {
             prop_assert!(!policy.explain().is_empty());
         }
+    }
+}
+
+/// A policy that leaves images and models to the root contract.
+fn by_root() -> Policy {
+    let text = development();
+    let text = with(&text, &format!("[\"{}\"]", "aa".repeat(32)), "\"root\"");
+    let text = with(&text, "names = \"any\"", "names = \"root\"");
+    Policy::from_toml(&text).unwrap()
+}
+
+#[test]
+fn the_root_fills_a_policy_again_and_again() {
+    let empty = by_root();
+    assert!(empty.follows_root() && !Policy::from_toml(&development()).unwrap().follows_root());
+    let said = empty.explain();
+    for words in ["Until the root contract has been read, accepts NO image.", "accepts NO model"] {
+        assert!(said.iter().any(|sentence| sentence.contains(words)), "{words} in {said:#?}");
+    }
+
+    let one = RootValues { proxy_manifests: [[1; 32]].into(), ..RootValues::default() };
+    let filled = empty.with_root(&one).unwrap();
+    let said = filled.explain().join("\n");
+    assert!(said.contains(&format!("as a proxy the image whose manifest has SHA-256 {}", "01".repeat(32))), "{said}");
+    assert!(said.contains("Accepts NO image as a worker"), "{said}");
+    assert_ne!(filled, empty);
+    assert_eq!(filled.with_root(&one).unwrap(), filled, "the same values are the same policy");
+    assert_eq!(Policy::from_toml(filled.text()).unwrap().explain(), filled.explain(), "a document can hold it");
+
+    let other = RootValues { worker_manifests: [[2; 32]].into(), models: [[3; 32]].into(), ..RootValues::default() };
+    let refilled = filled.with_root(&other).unwrap();
+    assert_eq!(refilled, empty.with_root(&other).unwrap(), "nothing is left of what was listed before");
+    assert!(!refilled.text().contains(&"01".repeat(32)));
+
+    let fixed = Policy::from_toml(&development()).unwrap();
+    assert_eq!(fixed.with_root(&one).unwrap(), fixed, "a policy with lists of its own keeps them");
+}
+
+#[test]
+fn values_of_a_root_that_no_list_asks_for() {
+    let text = development() + "\n[root]\nproxy_manifests = []\nworker_manifests = []\nmodels = []\n";
+    refused(
+        &text,
+        expect![[r#"
+            line 84, [root] proxy_manifests: has no effect, because no list says "root"; remove the section
+        "#]],
+    );
+}
+
+#[test]
+fn the_word_root_is_for_lists_that_the_root_keeps() {
+    for (from, to) in [
+        ("payment_keys = \"any\"", "payment_keys = \"root\""),
+        ("allow = \"any\"", "allow = \"root\""),
+        ("mr_seam = \"any\"", "mr_seam = \"root\""),
+    ] {
+        let error = Policy::from_toml(&with(&development(), from, to)).unwrap_err().to_string();
+        assert!(error.contains("or the word \"any\""), "{error}");
     }
 }

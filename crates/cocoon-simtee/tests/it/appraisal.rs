@@ -1,7 +1,7 @@
 //! The whole appraisal, with the policy that `cocoon up` writes.
 
 use cocoon_attest::policy::link::Mode;
-use cocoon_attest::policy::template::{Simulated, simulated};
+use cocoon_attest::policy::template::{Images, Simulated, simulated};
 use cocoon_attest::provider::Attester;
 use cocoon_attest::{
     Binding, ChannelBinding, Check, Claims, Exhibit, Expected, Policy, Provenance, PublicKeys, Refusal, Role, Verdict,
@@ -24,7 +24,7 @@ fn policy(platform: &Platform, image: &SimImage) -> Policy {
         tdx_root_pem: Some(&platform.root_pem()),
         sev_snp_root_pem: Some(&platform.amd_root_pem()),
         gpu_root_pem: Some(&platform.nvidia_root_pem()),
-        manifests: &[image.manifest().sha256()],
+        images: Images::Of(&[image.manifest().sha256()]),
         roles: &[Role::Worker],
         mode: Mode::Strict,
     });
