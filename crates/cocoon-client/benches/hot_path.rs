@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use cocoon_client::{Client, ClientConfig};
-use cocoon_net::{DialConfig, Event, ListenConfig, Listener, TcpDialer};
+use cocoon_net::{DialConfig, Dialer, Event, ListenConfig, Listener, TcpDialer};
 use cocoon_units::{AdjustedTokens, Coefficient, FixedClock};
 use cocoon_wire::{
     Sealed, Version,
@@ -75,7 +75,8 @@ fn client(proxy: SocketAddr, place: &std::sync::mpsc::SyncSender<Place>) {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let dialer = TcpDialer::new(DialConfig::insecure_loopback(proxy));
-        let client = Client::new(ClientConfig::default(), Arc::new(FixedClock::default()), vec![Arc::new(dialer)]);
+        let proxies: Vec<Arc<dyn Dialer>> = vec![Arc::new(dialer)];
+        let client = Client::new(ClientConfig::default(), Arc::new(FixedClock::default()), proxies);
         let shutdown = CancellationToken::new();
         place.send((listener.local_addr().unwrap(), thread_id(), shutdown.clone())).unwrap();
         client.unwrap().serve(listener, shutdown).await.unwrap();

@@ -25,13 +25,13 @@ pub(crate) struct Attestations {
 /// One appraisal of one proxy.
 #[derive(Debug)]
 pub(crate) struct Record {
-    proxy: usize,
+    proxy: u32,
     peer: Arc<AttestedPeer>,
 }
 
 impl Attestations {
     /// Notes what the link knows of the proxy; `None` when it is not attested.
-    pub(crate) fn note(&self, proxy: usize, peer: &Peer) -> Option<Arc<Record>> {
+    pub(crate) fn note(&self, proxy: u32, peer: &Peer) -> Option<Arc<Record>> {
         let Peer::Attested(peer) = peer else { return None };
         let record = Arc::new(Record { proxy, peer: Arc::clone(peer) });
         keep(&mut self.lock(), &record, limits::ATTESTATIONS_KEPT, |kept| kept.id() == record.id());

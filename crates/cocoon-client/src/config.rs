@@ -185,6 +185,9 @@ pub enum ConfigError {
         /// As configured.
         origin: String,
     },
+    /// Where a chain is followed, the wallet must be known: contracts derive from it.
+    #[error("`owner_address` must be the address of the wallet that pays: `cocoon wallet new` makes one")]
+    NoWallet,
     /// A number is out of its range.
     #[error("`{field}` must lie between {min} and {max}")]
     OutOfRange {

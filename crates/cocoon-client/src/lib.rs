@@ -26,15 +26,17 @@ mod pool;
 mod request;
 mod session;
 mod status;
+mod terms;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, fmt, io, net::SocketAddr, sync::Arc};
 
-use cocoon_net::Dialer;
-use cocoon_units::Clock;
-use tokio::sync::Semaphore;
+use cocoon_net::Directory;
+use cocoon_ton::chain::watch::RootConfig;
+use cocoon_units::{Clock, Pricing};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{attestations::Attestations, pool::Pool, session::Keeper, status::Metrics};
+use crate::{attestations::Attestations, pool::Pool, session::Keeper, status::Metrics, terms::Terms};
 pub use crate::{
     config::{AuthSecret, ClientConfig, ConfigError, LimitsConfig},
     http::Accept,
@@ -46,7 +48,7 @@ pub use crate::{
 /// A client that has not begun to serve.
 pub struct Client {
     shared: Arc<Shared>,
-    dialers: Vec<Arc<dyn Dialer>>,
+    directory: Directory,
 }
 
 /// What all tasks of one client share.
@@ -54,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pool: Pool,
+    /// What the root contract says; none where there is no chain.
+    pub(crate) terms: Option<Terms>,
     pub(crate) attestations: Arc<Attestations>,
     pub(crate) metrics: Metrics,
     /// Room for request bodies, a permit a byte.
@@ -61,7 +65,7 @@ pub(crate) struct Shared {
 }
 
 impl Client {
-    /// Makes a client of one owner for the proxies that the dialers reach.
+    /// Makes a client of one owner for these proxies: a list of dialers, or a directory that changes.
     ///
     /// # Errors
     ///
@@ -69,20 +73,46 @@ impl Client {
     pub fn new(
         config: ClientConfig,
         clock: Arc<dyn Clock>,
-        dialers: Vec<Arc<dyn Dialer>>,
+        proxies: impl Into<Directory>,
+    ) -> Result<Self, ConfigError> {
+        Self::build(config, clock, proxies.into(), None)
+    }
+
+    /// The same, by what the root contract says: it gives the price, how new a proxy's view of it must be, and the
+    /// contracts that proxies must name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::new`], and when `owner_address` is no wallet.
+    pub fn by_root(
+        config: ClientConfig,
+        clock: Arc<dyn Clock>,
+        proxies: impl Into<Directory>,
+        root: watch::Receiver<Arc<RootConfig>>,
+    ) -> Result<Self, ConfigError> {
+        let owner = config.owner_address.parse().map_err(|_| ConfigError::NoWallet)?;
+        Self::build(config, clock, proxies.into(), Some(Terms::new(owner, root)))
+    }
+
+    fn build(
+        config: ClientConfig,
+        clock: Arc<dyn Clock>,
+        directory: Directory,
+        terms: Option<Terms>,
     ) -> Result<Self, ConfigError> {
         config.check()?;
-        let pool = Pool::new(dialers.len());
+        let pool = Pool::new(&directory.clone().look());
         let bodies = Arc::new(Semaphore::new(config.limits.bodies_bytes));
         let shared = Shared {
             config: Arc::new(config),
             clock,
             pool,
+            terms,
             attestations: Arc::default(),
             metrics: Metrics::default(),
             bodies,
         };
-        Ok(Self { shared: Arc::new(shared), dialers })
+        Ok(Self { shared: Arc::new(shared), directory })
     }
 
     /// A view of the client that outlives [`Client::serve`]'s taking it.
@@ -106,15 +136,12 @@ impl Client {
         let sessions_stop = CancellationToken::new();
         // Were this future dropped, its sessions would end too.
         let _stop_on_drop = sessions_stop.clone().drop_guard();
-        for (dialer, proxy) in self.dialers.into_iter().zip(self.shared.pool.proxies()) {
-            let session = Keeper {
-                dialer,
-                proxy: Arc::clone(proxy),
-                config: Arc::clone(&self.shared.config),
-                attestations: Arc::clone(&self.shared.attestations),
-            };
-            sessions.spawn(session.keep(sessions_stop.clone()));
-        }
+        sessions.spawn(keep_sessions(
+            Arc::clone(&self.shared),
+            self.directory,
+            sessions.clone(),
+            sessions_stop.clone(),
+        ));
         sessions.close();
         http::serve(listener, bound, Arc::clone(&self.shared), shutdown).await;
         sessions_stop.cancel();
@@ -123,9 +150,39 @@ impl Client {
     }
 }
 
+/// A session with each proxy of the directory, until it is stopped.
+async fn keep_sessions(shared: Arc<Shared>, mut directory: Directory, sessions: TaskTracker, stop: CancellationToken) {
+    let mut running: HashMap<u32, CancellationToken> = HashMap::new();
+    loop {
+        let listed = directory.look();
+        running.retain(|number, retired| {
+            let stays = listed.contains(number);
+            if !stays {
+                tracing::info!(proxy = number, "the proxy is no longer registered");
+                shared.pool.remove(*number);
+                retired.cancel();
+            }
+            stays
+        });
+        for number in listed {
+            running.entry(number).or_insert_with(|| {
+                let retired = CancellationToken::new();
+                let proxy = shared.pool.open(number);
+                let keeper = Keeper { directory: directory.clone(), proxy, shared: Arc::clone(&shared) };
+                sessions.spawn(keeper.keep(retired.clone(), stop.clone()));
+                retired
+            });
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = directory.changed() => {}
+        }
+    }
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("proxies", &self.dialers.len()).finish_non_exhaustive()
+        f.debug_struct("Client").field("proxies", &self.directory).finish_non_exhaustive()
     }
 }
 
@@ -156,6 +213,16 @@ impl fmt::Debug for ClientHandle {
 }
 
 impl Shared {
+    /// What a token costs: as the root says, where there is one.
+    pub(crate) fn pricing(&self) -> Pricing {
+        self.terms.as_ref().map_or(self.config.pricing, Terms::pricing)
+    }
+
+    /// The oldest root that a proxy may work by.
+    pub(crate) fn min_config_version(&self) -> i32 {
+        self.terms.as_ref().map_or(self.config.min_config_version, Terms::min_config_version)
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.metrics.status(self.pool.status(), self.pool.models().len())
     }

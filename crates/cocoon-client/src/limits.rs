@@ -115,6 +115,15 @@ pub const ATTESTATIONS_KEPT: usize = 64;
 /// kept too.
 pub const ATTESTATION_LOOK: Duration = Duration::from_secs(10);
 
+/// After news of the root, a proxy is dialled this much later: the policy and the list of proxies follow the root too.
+pub const NEWS_SETTLE: Duration = Duration::from_millis(100);
+
+/// A proxy that is no longer registered finishes its answers within this time, which the longest answers fit in.
+pub const RETIRED_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How often it is looked whether it has: nobody waits for that, but its connection.
+pub const RETIRED_LOOK: Duration = Duration::from_millis(500);
+
 /// Requests in flight on one proxy connection.
 pub const REQUESTS_PER_PROXY: usize = 4096;
 

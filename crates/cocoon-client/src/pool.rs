@@ -7,7 +7,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -22,16 +22,17 @@ use crate::{
     session::{ConnectFailure, link::Link},
 };
 
-/// All configured proxies.
+/// All proxies of the moment.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    proxies: Vec<Arc<ProxySlot>>,
+    /// In the order of their numbers; replaced as a whole, so that a request looks at one list.
+    proxies: RwLock<Arc<[Arc<ProxySlot>]>>,
 }
 
-/// One configured proxy.
+/// One proxy.
 #[derive(Debug)]
 pub(crate) struct ProxySlot {
-    index: usize,
+    number: u32,
     state: Mutex<ProxyState>,
     /// What it served when its last session ended: that comes back, most likely.
     served: Mutex<Option<Arc<Models>>>,
@@ -89,12 +90,32 @@ enum Untold {
 }
 
 impl Pool {
-    pub(crate) fn new(count: usize) -> Self {
-        Self { proxies: (0..count).map(|index| Arc::new(ProxySlot::new(index))).collect() }
+    pub(crate) fn new(numbers: &[u32]) -> Self {
+        Self { proxies: RwLock::new(numbers.iter().map(|number| Arc::new(ProxySlot::new(*number))).collect()) }
     }
 
-    pub(crate) fn proxies(&self) -> &[Arc<ProxySlot>] {
-        &self.proxies
+    fn proxies(&self) -> Arc<[Arc<ProxySlot>]> {
+        // The list is replaced in one assignment, so it is whole even after a panic.
+        Arc::clone(&self.proxies.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The place of a proxy, which is made if there is none.
+    pub(crate) fn open(&self, number: u32) -> Arc<ProxySlot> {
+        let mut proxies = self.proxies.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = proxies.iter().find(|proxy| proxy.number == number) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(ProxySlot::new(number));
+        let mut all: Vec<_> = proxies.iter().chain([&new]).map(Arc::clone).collect();
+        all.sort_unstable_by_key(|proxy| proxy.number);
+        *proxies = all.into();
+        new
+    }
+
+    /// Takes no more requests to a proxy; those it has run on.
+    pub(crate) fn remove(&self, number: u32) {
+        let mut proxies = self.proxies.write().unwrap_or_else(PoisonError::into_inner);
+        *proxies = proxies.iter().filter(|proxy| proxy.number != number).map(Arc::clone).collect();
     }
 
     /// The proxy for a request.
@@ -136,7 +157,7 @@ impl Pool {
     }
 
     pub(crate) fn status(&self) -> Vec<ProxyStatus> {
-        self.proxies.iter().map(|proxy| proxy.status()).collect()
+        self.proxies().iter().map(|proxy| proxy.status()).collect()
     }
 
     /// What was verified of each proxy with a session, in the order of the configuration.
@@ -144,8 +165,9 @@ impl Pool {
         self.ready().filter_map(|link| link.attestation()).collect()
     }
 
-    fn ready(&self) -> impl Iterator<Item = Arc<Link>> {
-        self.proxies.iter().filter_map(|proxy| proxy.link())
+    fn ready(&self) -> impl Iterator<Item = Arc<Link>> + use<> {
+        let proxies = self.proxies();
+        (0..proxies.len()).filter_map(move |place| proxies.get(place).and_then(|proxy| proxy.link()))
     }
 
     /// Fails only when there is no proxy to ask.
@@ -174,7 +196,7 @@ impl Pool {
     fn unserved(&self, model: &str, links: &[Arc<Link>]) -> RequestError {
         let lists = || links.iter().filter_map(|link| link.models().clone());
         let was_served = lists().any(|models| models.served(model) == Served::Before)
-            || self.proxies.iter().any(|proxy| proxy.has_served(model));
+            || self.proxies().iter().any(|proxy| proxy.has_served(model));
         // Without any worker nobody can say which models there are.
         if was_served || lists().all(|models| models.is_empty()) {
             return RequestError::NoWorker;
@@ -183,8 +205,9 @@ impl Pool {
     }
 
     fn none_ready(&self) -> RequestError {
-        let words = match self.proxies.as_slice() {
-            [] => Cow::Borrowed("no proxy is configured"),
+        let proxies = self.proxies();
+        let words = match &*proxies {
+            [] => Cow::Borrowed("no proxy is configured, or registered in the root contract"),
             [proxy] => format!("the proxy is not ready: {}", proxy.lock().words()).into(),
             proxies => {
                 let first =
@@ -197,18 +220,18 @@ impl Pool {
 }
 
 impl ProxySlot {
-    fn new(index: usize) -> Self {
+    fn new(number: u32) -> Self {
         Self {
-            index,
+            number,
             state: Mutex::new(ProxyState::Connecting),
             served: Mutex::default(),
             violations: AtomicU64::new(0),
         }
     }
 
-    /// Its place in the configuration: its name in logs.
-    pub(crate) fn index(&self) -> usize {
-        self.index
+    /// Its place in the configuration, or its number in the root's registry: its name in logs.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     pub(crate) fn set(&self, state: ProxyState) {

@@ -12,7 +12,7 @@ pub(crate) mod violation;
 use std::{borrow::Cow, pin::pin, sync::Arc};
 
 use cocoon_attest::Check;
-use cocoon_net::{Backoff, Connection, DialError, Dialer, Event, Peer};
+use cocoon_net::{Backoff, Connection, DialError, Dialer, Directory, Event, Peer};
 use cocoon_wire::message::{ClientAnswer, ClientQuery, ProxyToClient};
 use serde::{
     Deserialize as _,
@@ -25,11 +25,10 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attestations::Attestations,
-    config::ClientConfig,
-    limits,
+    Shared, limits,
     models::Models,
     pool::{ProxySlot, ProxyState},
+    terms::News,
 };
 pub(crate) use answer::AnswerStream;
 use handshake::{Authorized, Dialed, SessionError};
@@ -38,38 +37,49 @@ use violation::Violation;
 
 /// Keeps a session with one proxy.
 pub(crate) struct Keeper {
-    pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) directory: Directory,
     pub(crate) proxy: Arc<ProxySlot>,
-    pub(crate) config: Arc<ClientConfig>,
-    pub(crate) attestations: Arc<Attestations>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Keeper {
-    /// Keeps it until shutdown.
-    pub(crate) async fn keep(self, shutdown: CancellationToken) {
-        let Self { dialer, proxy, config, attestations } = self;
+    /// Keeps it until shutdown, or until the proxy is none of ours any more; then what it has running may finish.
+    pub(crate) async fn keep(self, retired: CancellationToken, shutdown: CancellationToken) {
+        let Self { directory, proxy, shared } = self;
         let mut backoff = Backoff::new(rand::random());
+        let over = async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = retired.cancelled() => {}
+            }
+        };
+        let mut over = pin!(over);
+        let mut news = News::of(&directory, shared.terms.as_ref());
         loop {
             let pause = backoff.delay(Instant::now().into_std());
             tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = sleep(pause) => {}
+                () = &mut over => return,
+                () = news.pause(pause) => {}
             }
+            let Some(dialer) = directory.dialer(proxy.number()) else { return };
             proxy.set(ProxyState::Connecting);
             let attempt = tokio::select! {
-                () = shutdown.cancelled() => return,
-                attempt = connect(&*dialer, &config) => attempt,
+                () = &mut over => return,
+                attempt = connect(&*dialer, &shared) => attempt,
             };
             match attempt {
                 Ok(authorized) => {
                     backoff.handle_connected(Instant::now().into_std());
-                    tracing::info!(proxy = proxy.index(), version = ?authorized.version, "session with proxy is ready");
-                    serve(authorized, &proxy, &attestations, &shutdown).await;
+                    tracing::info!(proxy = proxy.number(), version = ?authorized.version, "session with proxy is ready");
+                    serve(authorized, &proxy, &shared, &retired, &shutdown).await;
                 }
                 Err(failure) => {
-                    tracing::warn!(proxy = proxy.index(), error = %failure.detail, "no session with proxy");
+                    tracing::warn!(proxy = proxy.number(), error = %failure.detail, "no session with proxy");
                     proxy.set_failed(&failure);
                 }
+            }
+            if retired.is_cancelled() || shutdown.is_cancelled() {
+                return;
             }
         }
     }
@@ -83,13 +93,13 @@ pub(crate) struct ConnectFailure {
     detail: String,
 }
 
-async fn connect(dialer: &dyn Dialer, config: &ClientConfig) -> Result<Authorized, ConnectFailure> {
+async fn connect(dialer: &dyn Dialer, shared: &Shared) -> Result<Authorized, ConnectFailure> {
     let connection = dialer.dial().await.map_err(|error| ConnectFailure {
         summary: dial_summary(&error),
         is_violation: false,
         detail: with_sources(&error),
     })?;
-    let shake_hands = async { Dialed(connection).greet(config).await?.authorize(config).await };
+    let shake_hands = async { Dialed(connection).greet(shared).await?.authorize(&shared.config).await };
     shake_hands.await.map_err(|error| ConnectFailure {
         summary: error.summary().into(),
         is_violation: matches!(error, SessionError::PeerViolation(_)),
@@ -98,22 +108,29 @@ async fn connect(dialer: &dyn Dialer, config: &ClientConfig) -> Result<Authorize
 }
 
 /// Serves requests until the connection ends, by whoever's doing.
-async fn serve(authorized: Authorized, proxy: &ProxySlot, attestations: &Attestations, shutdown: &CancellationToken) {
-    let Authorized { mut connection, version } = authorized;
-    let link = Arc::new(Link::new(connection.outbox(), version));
-    link.set_attestation(attestations.note(proxy.index(), connection.peer()));
+async fn serve(
+    authorized: Authorized,
+    proxy: &ProxySlot,
+    shared: &Shared,
+    retired: &CancellationToken,
+    shutdown: &CancellationToken,
+) {
+    let attestations = &shared.attestations;
+    let Authorized { mut connection, version, config_version } = authorized;
+    let link = Arc::new(Link::new(connection.outbox(), version, config_version));
+    link.set_attestation(attestations.note(proxy.number(), connection.peer()));
     proxy.set(ProxyState::Ready(Arc::clone(&link)));
-    let note = |peer: &Peer| link.set_attestation(attestations.note(proxy.index(), peer));
-    let end = drive(&mut connection, &link, note, shutdown).await;
+    let note = |peer: &Peer| link.set_attestation(attestations.note(proxy.number(), peer));
+    let end = drive(&mut connection, &link, note, retired, shutdown).await;
     proxy.set_lost(&link);
     link.close();
     match end {
         Ok(()) => {}
         Err(SessionError::PeerViolation(violation)) => {
             proxy.count_violation();
-            tracing::warn!(proxy = proxy.index(), error = %violation, "connection closed: the proxy is to blame");
+            tracing::warn!(proxy = proxy.number(), error = %violation, "connection closed: the proxy is to blame");
         }
-        Err(error) => tracing::warn!(proxy = proxy.index(), error = %error, "session with proxy lost"),
+        Err(error) => tracing::warn!(proxy = proxy.number(), error = %error, "session with proxy lost"),
     }
 }
 
@@ -121,17 +138,20 @@ async fn drive(
     connection: &mut Connection,
     link: &Arc<Link>,
     note: impl Fn(&Peer),
+    retired: &CancellationToken,
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
     let mut look = interval(limits::ATTESTATION_LOOK);
     let mut poller = pin!(poll_models(link));
     let mut stop = pin!(shutdown.cancelled());
+    let mut finished = pin!(finished(link, retired));
     loop {
         tokio::select! {
             biased;
             event = connection.next() => handle_event(link, event?)?,
             violation = &mut poller => return Err(violation.into()),
             () = &mut stop => break,
+            () = &mut finished => break,
             // The connection attests its peer again by itself, and tells nobody.
             _ = look.tick() => {
                 if link.attestation().is_some_and(|record| !record.is_of(connection.peer())) {
@@ -144,6 +164,15 @@ async fn drive(
     link.outbox().close();
     while connection.next().await.is_ok() {}
     Ok(())
+}
+
+/// Waits until a proxy that is none of ours any more has answered what it was asked, or has had its time.
+async fn finished(link: &Link, retired: &CancellationToken) {
+    retired.cancelled().await;
+    let until = Instant::now() + limits::RETIRED_TIMEOUT;
+    while link.in_flight() > 0 && Instant::now() < until {
+        sleep(limits::RETIRED_LOOK).await;
+    }
 }
 
 fn handle_event(link: &Link, event: Event) -> Result<(), Violation> {
@@ -208,6 +237,7 @@ impl SessionError {
         match self {
             Self::PeerViolation(_) => "it broke the protocol",
             Self::PeerOtherNetwork { .. } => "it belongs to the other network (see `is_test`)",
+            Self::PeerContract(_) => "its contracts are not those that the root contract gives",
             Self::PeerWantsLongAuthorization => "it asks for an on-chain registration, which is not supported yet",
             Self::PeerKnowsOtherSecret | Self::PeerRefused { .. } => "it does not accept this client's secret",
             Self::PeerRefusedQuestion { .. } => "it refused this client",

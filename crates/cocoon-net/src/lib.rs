@@ -37,6 +37,7 @@ mod admission;
 mod backoff;
 mod connection;
 mod dial;
+mod directory;
 mod error;
 pub mod limits;
 mod listener;
@@ -54,6 +55,7 @@ pub use admission::{ListenLimits, SourceLimits};
 pub use backoff::Backoff;
 pub use connection::Connection;
 pub use dial::{DialConfig, DialMode, TcpDialer, dial, unverified_look};
+pub use directory::{Dialers, Directory};
 pub use error::{
     AcceptError, BindError, ConnectionError, DialError, Fault, FragmentError, HandshakeError, LinkFrameError,
     QueryError, SendError,

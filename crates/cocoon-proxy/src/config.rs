@@ -1,13 +1,13 @@
 //! What the owner of a proxy decides.
 //!
-//! Addresses and the public key are opaque strings until contracts exist: they are told to peers,
-//! and nothing is paid to them.
+//! Price, version and contract are the root contract's to say, where one is followed ([`crate::ProxyTerms`]); what
+//! stands here counts without a chain, and its addresses are opaque strings that are told to peers.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use cocoon_units::{AdjustedTokens, Pricing};
+use cocoon_units::{AdjustedTokens, Multipliers, Pricing};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -70,8 +70,7 @@ impl Default for ProxyConfig {
 }
 
 impl ProxyConfig {
-    pub(crate) fn core(&self) -> CoreConfig {
-        let Pricing { multipliers, .. } = self.pricing;
+    pub(crate) fn core(&self, multipliers: Multipliers) -> CoreConfig {
         CoreConfig {
             multipliers,
             stake: self.client_stake,

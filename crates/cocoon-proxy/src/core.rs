@@ -135,6 +135,7 @@ impl Core {
             }
             Event::ClientStalled { key, worker } => self.client_stalled(now, key, worker, actions),
             Event::Cancelled { client, request_id } => self.cancelled(now, client, request_id, actions),
+            Event::Weighed { multipliers } => self.config.multipliers = multipliers,
             Event::Tick => self.tick(now, actions),
             Event::Drain { until } => self.drain(until),
         }
@@ -173,6 +174,12 @@ impl Core {
     #[must_use]
     pub fn client_in_flight(&self, client: ClientId) -> usize {
         self.clients.get(&client).map_or(0, |client| client.in_flight.len())
+    }
+
+    /// How many requests a worker has.
+    #[must_use]
+    pub fn worker_active(&self, worker: WorkerId) -> u32 {
+        self.workers.get(worker).map_or(0, |worker| worker.active)
     }
 
     /// What a worker has earned, while it is connected.

@@ -2,7 +2,8 @@
 //!
 //! 1. Two acceptors, one for clients and one for workers; each connection is a task.
 //! 2. The hub is a task of its own.
-//! 3. Shutdown: accept nothing more, drain, close the connections, join the tasks.
+//! 3. What the network says is followed: weights go to the core, a new contract ends the sessions of the old one.
+//! 4. Shutdown: accept nothing more, drain, close the connections, join the tasks.
 
 use std::fmt;
 use std::future::Future;
@@ -12,20 +13,21 @@ use std::time::Duration;
 
 use cocoon_net::{Acceptor, Connection, Fault, Pending};
 use cocoon_units::Clock;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendError;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
 use crate::config::ProxyConfig;
-use crate::core::Core;
+use crate::core::{Core, Event};
 use crate::hub::{Hub, Input};
 use crate::limits::{CLOSE_TIMEOUT, EVENTS_MAX};
 use crate::refused_peers::RefusedPeers;
 use crate::session::worker_loop::RequestIds;
 use crate::session::{SessionEnd, Terms, client_loop, worker_loop};
 use crate::status::{Board, Status};
+use crate::terms::ProxyTerms;
 
 /// A proxy that has not started. See the crate.
 pub struct Proxy {
@@ -35,6 +37,7 @@ pub struct Proxy {
     workers: Arc<dyn Acceptor>,
     board: Arc<Board>,
     drain: CancellationToken,
+    terms: watch::Receiver<Arc<ProxyTerms>>,
 }
 
 /// Watches and stops a running proxy. Clones are the same proxy.
@@ -53,7 +56,9 @@ impl Proxy {
         client_acceptor: Arc<dyn Acceptor>,
         worker_acceptor: Arc<dyn Acceptor>,
     ) -> Self {
+        let (_, terms) = watch::channel(Arc::new(ProxyTerms::by_config(&config)));
         Self {
+            terms,
             config,
             clock,
             clients: client_acceptor,
@@ -61,6 +66,13 @@ impl Proxy {
             board: Arc::default(),
             drain: CancellationToken::new(),
         }
+    }
+
+    /// Follows what the network says, in the place of what the configuration says of it.
+    #[must_use]
+    pub fn with_terms(mut self, terms: watch::Receiver<Arc<ProxyTerms>>) -> Self {
+        self.terms = terms;
+        self
     }
 
     /// A handle that outlives the start.
@@ -77,10 +89,12 @@ impl Proxy {
         // When this future is dropped, no task outlives it for long.
         let _ends_acceptors = stop.clone().drop_guard();
         let _ends_sessions = drained.clone().drop_guard();
-        let core = Core::new(self.config.core());
-        let hub = Hub::new(core, Arc::clone(&self.clock), self.board, drained.clone());
+        let now = Arc::clone(&*self.terms.borrow());
+        let core = Core::new(self.config.core(now.pricing.multipliers));
+        let hub = Hub::new(core, now.contract(), Arc::clone(&self.clock), self.board, drained.clone());
         let shared = Arc::new(Shared {
-            terms: Terms { config: self.config },
+            config: Arc::new(self.config),
+            terms: self.terms.clone(),
             clock: self.clock,
             inputs,
             ids: AtomicU64::new(0),
@@ -89,6 +103,7 @@ impl Proxy {
         });
         let tasks = TaskTracker::new();
         let mut hub = tasks.spawn(hub.run(received, stop.clone(), drain_timeout));
+        tasks.spawn(follow(self.terms, Arc::clone(&shared), stop.clone()));
         tasks.spawn(accept(Role::Client, self.clients, Arc::clone(&shared), tasks.clone(), stop.clone()));
         tasks.spawn(accept(Role::Worker, self.workers, shared, tasks.clone(), stop.clone()));
         tokio::select! {
@@ -143,7 +158,8 @@ impl fmt::Debug for ProxyHandle {
 
 /// What all sessions share.
 pub(crate) struct Shared {
-    pub(crate) terms: Terms,
+    config: Arc<ProxyConfig>,
+    terms: watch::Receiver<Arc<ProxyTerms>>,
     clock: Arc<dyn Clock>,
     inputs: mpsc::Sender<Input>,
     ids: AtomicU64,
@@ -152,6 +168,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// What a peer is offered at this moment.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { config: Arc::clone(&self.config), network: Arc::clone(&*self.terms.borrow()) }
+    }
+
     /// A number that was never used for a peer or a request.
     pub(crate) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
@@ -184,6 +205,22 @@ impl Shared {
             number.copy_from_slice(&self.next_id().to_le_bytes());
         }
         RequestIds::new(prefix)
+    }
+}
+
+/// Tells the hub what changes. It looks at the terms as the hub did when it was made, so that nothing is missed.
+async fn follow(mut terms: watch::Receiver<Arc<ProxyTerms>>, shared: Arc<Shared>, stop: CancellationToken) {
+    terms.mark_changed();
+    while let Some(Ok(())) = stop.run_until_cancelled(terms.changed()).await {
+        let now = Arc::clone(&*terms.borrow_and_update());
+        let weighed = Event::Weighed { multipliers: now.pricing.multipliers };
+        let told = async {
+            shared.tell(Input::Event(weighed)).await?;
+            shared.tell(Input::Moved { contract: now.contract() }).await
+        };
+        if told.await.is_err() {
+            return;
+        }
     }
 }
 

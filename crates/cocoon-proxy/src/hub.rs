@@ -4,11 +4,14 @@
 //! batches; it carries out the core's actions with calls that never wait (an outbox or a command
 //! queue that is full ends the peer that does not drain it).
 
+mod leaving;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_net::Outbox;
+use cocoon_ton::Address;
 use cocoon_units::{AdjustedTokens, Clock};
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::message::{
@@ -22,7 +25,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::core::{Action, ClientId, Core, Dispatch, Event, RequestKey, RunQuery, Settlement, WorkerId, WorkerProfile};
+use self::leaving::{Leaver, Leaving};
+use crate::core::{
+    Action, ClientId, Core, Dispatch, Event, RequestKey, RunQuery, Settlement, WorkerChange, WorkerId, WorkerProfile,
+};
 use crate::limits::EVENTS_BATCH_MAX;
 use crate::session::worker_loop::never_sent;
 use crate::status::Board;
@@ -33,15 +39,17 @@ pub(crate) enum Input {
     /// Something the core must hear, and nothing else.
     Event(Event),
     /// A client finished its handshake.
-    ClientJoined { client: ClientId, owner: String, link: Arc<ClientLink> },
+    ClientJoined { client: ClientId, owner: String, contract: Option<Address>, link: Arc<ClientLink> },
     /// A worker finished its handshake.
-    WorkerJoined { worker: WorkerId, profile: WorkerProfile, link: WorkerLink },
+    WorkerJoined { worker: WorkerId, profile: WorkerProfile, contract: Option<Address>, link: WorkerLink },
     /// A client asks for an answer. The body stays with the hub until a worker has begun to answer.
     Run { query: RunQuery, stream: Arc<Stream>, body: Body },
     /// A client's poll.
     ClientAsks { client: ClientId, query_id: i64, question: Question },
     /// A worker's poll.
     WorkerAsks { worker: WorkerId, query_id: i64 },
+    /// The proxy has this contract from now on. Sessions that were told of another end once nothing of them runs.
+    Moved { contract: Option<Address> },
     /// What a payee has earned, asked during a worker's handshake.
     Earned { owner: String, reply: oneshot::Sender<AdjustedTokens> },
 }
@@ -93,12 +101,22 @@ pub(crate) struct Hub {
     actions: Vec<Action>,
     /// What carrying out an action made happen.
     aftermath: VecDeque<Event>,
+    contract: Option<Address>,
+    leaving: Leaving,
+    /// How long they may take.
+    patience: Duration,
     board: Arc<Board>,
     drained: CancellationToken,
 }
 
 impl Hub {
-    pub(crate) fn new(core: Core, clock: Arc<dyn Clock>, board: Arc<Board>, drained: CancellationToken) -> Self {
+    pub(crate) fn new(
+        core: Core,
+        contract: Option<Address>,
+        clock: Arc<dyn Clock>,
+        board: Arc<Board>,
+        drained: CancellationToken,
+    ) -> Self {
         Self {
             core,
             clock,
@@ -107,6 +125,9 @@ impl Hub {
             requests: HashMap::new(),
             actions: Vec::new(),
             aftermath: VecDeque::new(),
+            contract,
+            leaving: Leaving::default(),
+            patience: Duration::ZERO,
             board,
             drained,
         }
@@ -116,8 +137,10 @@ impl Hub {
     pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken, drain: Duration) {
         let mut batch = Vec::with_capacity(EVENTS_BATCH_MAX);
         let mut stopping = false;
+        self.patience = drain;
         loop {
-            let timeout = self.core.next_timeout();
+            let late = self.leaving.until().map(Instant::into_std);
+            let timeout = [self.core.next_timeout(), late].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {
@@ -139,6 +162,7 @@ impl Hub {
             if self.core.next_timeout().is_some_and(|at| at <= Instant::now().into_std()) {
                 self.feed(Event::Tick);
             }
+            self.end_leavers();
             self.board.publish(&self.core);
             if self.drained.is_cancelled() {
                 self.close_all();
@@ -152,15 +176,23 @@ impl Hub {
     fn take(&mut self, input: Input) {
         match input {
             Input::Event(event) => self.hear(event),
-            Input::ClientJoined { client, owner, link } => {
+            Input::ClientJoined { client, owner, contract, link } => {
                 self.clients.insert(client, link);
                 self.feed(Event::ClientJoined { client, owner });
+                if contract != self.contract {
+                    // It was told the contract of a moment ago.
+                    self.leave([client].into_iter(), [].into_iter());
+                }
             }
-            Input::WorkerJoined { worker, profile, link } => {
+            Input::WorkerJoined { worker, profile, contract, link } => {
                 self.workers.insert(worker, link);
                 self.board.registry_changed();
                 self.feed(Event::WorkerJoined { worker, profile });
+                if contract != self.contract {
+                    self.leave([].into_iter(), [worker].into_iter());
+                }
             }
+            Input::Moved { contract } => self.moved(contract),
             Input::Run { query, stream, body } => {
                 self.requests.insert(query.key, Held { stream, body: Some(body) });
                 self.feed(Event::Run(query));
@@ -174,13 +206,46 @@ impl Hub {
         }
     }
 
+    fn moved(&mut self, contract: Option<Address>) {
+        if self.contract == contract {
+            return;
+        }
+        self.contract = contract;
+        let clients: Vec<_> = self.clients.keys().copied().collect();
+        let workers: Vec<_> = self.workers.keys().copied().collect();
+        info!(clients = clients.len(), workers = workers.len(), "the proxy's contract is another; sessions begin anew");
+        self.leave(clients.into_iter(), workers.into_iter());
+    }
+
+    fn leave(&mut self, clients: impl Iterator<Item = ClientId>, workers: impl Iterator<Item = WorkerId>) {
+        let workers: Vec<_> = workers.collect();
+        self.leaving.begin(clients, workers.iter().copied(), Instant::now() + self.patience);
+        for worker in workers {
+            self.feed(Event::WorkerChanged { worker, change: WorkerChange::Disabled });
+        }
+    }
+
+    fn end_leavers(&mut self) {
+        for leaver in self.leaving.take_ready(&self.core, Instant::now()) {
+            let outbox = match leaver {
+                Leaver::Client(client) => self.clients.get(&client).map(|link| &link.outbox),
+                Leaver::Worker(worker) => self.workers.get(&worker).map(|link| &link.outbox),
+            };
+            if let Some(outbox) = outbox {
+                outbox.close();
+            }
+        }
+    }
+
     /// Bookkeeping around an event of a session.
     fn hear(&mut self, event: Event) {
         match &event {
             Event::ClientLeft { client } => {
+                self.leaving.forget(Leaver::Client(*client));
                 self.clients.remove(client);
             }
             Event::WorkerLeft { worker } => {
+                self.leaving.forget(Leaver::Worker(*worker));
                 self.workers.remove(worker);
                 self.board.registry_changed();
             }
@@ -199,6 +264,7 @@ impl Hub {
             | Event::Failed { .. }
             | Event::ClientStalled { .. }
             | Event::Cancelled { .. }
+            | Event::Weighed { .. }
             | Event::Tick
             | Event::Drain { .. } => {}
         }
@@ -392,7 +458,7 @@ mod tests {
 
     use cocoon_net::Event as NetEvent;
     use cocoon_net::memory_pair;
-    use cocoon_units::{Coefficient, FixedClock, UnixTime};
+    use cocoon_units::{Coefficient, FixedClock, Multipliers, UnixTime};
     use cocoon_wire::message::Answer;
 
     use super::*;
@@ -435,9 +501,12 @@ mod tests {
         };
         let (inputs, received) = mpsc::channel(4 * EVENTS_BATCH_MAX);
         let client = ClientId(1);
-        let joined = Input::ClientJoined { client, owner: "client".into(), link: Arc::clone(&link) };
+        let joined = Input::ClientJoined { client, owner: "client".into(), contract: None, link: Arc::clone(&link) };
         inputs.try_send(joined).ok().unwrap();
-        inputs.try_send(Input::WorkerJoined { worker: WorkerId(1), profile, link: worker }).ok().unwrap();
+        inputs
+            .try_send(Input::WorkerJoined { worker: WorkerId(1), profile, contract: None, link: worker })
+            .ok()
+            .unwrap();
         // The first runs out of time at once; the flood behind it never leaves the queue empty.
         inputs.try_send(asks(1, "m")).ok().unwrap();
         for _ in 0..2 * EVENTS_BATCH_MAX {
@@ -446,8 +515,8 @@ mod tests {
         }
         inputs.try_send(asks(2, "unknown")).ok().unwrap();
         let clock = Arc::new(FixedClock::at(UnixTime::from_secs_f64(1.0)));
-        let core = Core::new(ProxyConfig::default().core());
-        let hub = Hub::new(core, clock, Arc::default(), CancellationToken::new());
+        let core = Core::new(ProxyConfig::default().core(Multipliers::default()));
+        let hub = Hub::new(core, None, clock, Arc::default(), CancellationToken::new());
         drop(inputs);
         hub.run(received, CancellationToken::new(), Duration::ZERO).await;
         let driver = async move {

@@ -11,7 +11,10 @@ pub(crate) mod standing;
 pub(crate) mod worker;
 pub(crate) mod worker_loop;
 
+use std::sync::Arc;
+
 use cocoon_net::ConnectionError;
+use cocoon_ton::Address;
 use cocoon_wire::http::HttpError;
 use cocoon_wire::message::{ProxyParams, offered};
 use cocoon_wire::{DecodeError, Version, VersionRange};
@@ -19,11 +22,13 @@ use thiserror::Error;
 
 use self::standing::Standing;
 use crate::config::ProxyConfig;
+use crate::terms::{Contracts, ProxyTerms};
 
-/// What this proxy offers to every peer.
+/// What this proxy offers to a peer: its owner's configuration, and what the network says at this moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    pub(crate) config: ProxyConfig,
+    pub(crate) config: Arc<ProxyConfig>,
+    pub(crate) network: Arc<ProxyTerms>,
 }
 
 impl Terms {
@@ -41,12 +46,28 @@ impl Terms {
     }
 
     pub(crate) fn params(&self, version: Version) -> ProxyParams {
+        let (public_key, owner_address, sc_address) = match &self.network.contracts {
+            Some(contracts) => (contracts.payment_key(), contracts.owner().raw(), contracts.proxy().raw()),
+            None => {
+                let ProxyConfig { public_key, owner_address, contract_address, .. } = &*self.config;
+                (public_key.0, owner_address.clone(), contract_address.clone())
+            }
+        };
         ProxyParams {
-            public_key: self.config.public_key.0,
-            owner_address: self.config.owner_address.clone(),
-            sc_address: self.config.contract_address.clone(),
+            public_key,
+            owner_address,
+            sc_address,
             is_test: self.config.is_test,
             proto_version: Some(version.number()),
+        }
+    }
+
+    /// The address of a peer's contract as it is told: nothing without a chain. A wallet that is no address could
+    /// never be paid or charged.
+    pub(crate) fn peer_contract(&self, derive: impl FnOnce(&Contracts) -> Option<Address>) -> Result<String, Refusal> {
+        match &self.network.contracts {
+            None => Ok(String::new()),
+            Some(contracts) => derive(contracts).map(|address| address.raw()).ok_or(Refusal::NoWallet),
         }
     }
 }
@@ -63,6 +84,9 @@ pub(crate) enum Refusal {
     /// The client insists on a newer root configuration.
     #[error("this proxy's configuration is older than you ask for")]
     ConfigTooOld,
+    /// The peer names no wallet.
+    #[error("your owner address is no TON address, so there can be no contract with you")]
+    NoWallet,
     /// No secret is known for this client.
     #[error("this proxy knows no secret for this client; its owner must configure one")]
     NoSecret,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cocoon_net::{Connection, DialConfig, Event, ListenConfig, Listener, TcpDialer};
+use cocoon_net::{Connection, DialConfig, Dialer, Event, ListenConfig, Listener, TcpDialer};
 use cocoon_sim::{FakeConfig, FakeEngine};
 use cocoon_units::{AdjustedTokens, Clock, Coefficient, FixedClock, UnixTime};
 use cocoon_wire::http::HttpRequest;
@@ -68,7 +68,7 @@ fn measure(requests: u32, concurrency: u32, streamed: bool) -> Result<Duration, 
         served
     });
     let url = format!("http://{}", addr_of_engine.recv()?);
-    let dialer = Arc::new(TcpDialer::new(DialConfig::insecure_loopback(addr_of_proxy.recv()?)));
+    let dialer: Arc<dyn Dialer> = Arc::new(TcpDialer::new(DialConfig::insecure_loopback(addr_of_proxy.recv()?)));
     let engine_adapter = OpenAiHttp::new(&OpenAiHttpConfig { url, ..OpenAiHttpConfig::default() })?;
     let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(UnixTime::from_secs_f64(0.0)));
     let config = WorkerConfig { model: Some("fake".to_owned()), max_active_requests: 256, ..WorkerConfig::default() };

@@ -12,6 +12,7 @@ use cocoon_wire::DecodeError;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 
 use crate::limits::{LOADING_RETRY_MS, OVERLOADED_RETRY_MS};
+use crate::terms::ContractError;
 
 /// Why an engine gave no answer, or stopped in the middle of one.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,9 @@ pub enum SessionError {
         /// Ours.
         worker: bool,
     },
+    /// The proxy names contracts that the root does not give.
+    #[error(transparent)]
+    PeerContract(#[from] ContractError),
     /// The proxy chose a version that was not offered.
     #[error("proxy chose protocol version {0}, which was not offered")]
     PeerVersion(i32),

@@ -24,10 +24,12 @@ mod limits;
 mod request;
 mod session;
 mod status;
+mod terms;
 mod worker;
 
 pub use config::{OpenAiHttpConfig, WorkerConfig};
 pub use engine::Engine;
 pub use error::{ConfigError, EngineError, SessionError};
 pub use status::{EngineState, ProxyState, Status};
+pub use terms::ContractError;
 pub use worker::{Worker, WorkerHandle};

@@ -10,6 +10,9 @@ pub(crate) const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long one step of the session handshake may take; the proxy only looks things up.
 pub(crate) const HANDSHAKE_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// After news of the root, a proxy is dialled this much later: the policy and the list of proxies follow the root too.
+pub(crate) const NEWS_SETTLE: Duration = Duration::from_millis(100);
+
 /// Messages that may arrive before our side of the handshake is finished.
 /// A proxy may send requests right behind its last handshake answer, and nothing before.
 pub(crate) const EARLY_EVENTS_MAX: usize = 256;

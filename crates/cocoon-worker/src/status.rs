@@ -20,7 +20,7 @@ pub struct Status {
     pub enabled: bool,
     /// The engine.
     pub engine: EngineState,
-    /// The proxies, in the order of the configuration.
+    /// The proxies, by number.
     pub proxies: Vec<ProxyState>,
     /// Requests that run now.
     pub active: u64,
@@ -47,12 +47,21 @@ pub enum EngineState {
 /// The connection to one proxy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ProxyState {
+    /// Its place in the configuration, or its number in the root's registry.
+    pub number: u32,
     /// Whether the handshake is complete.
     pub connected: bool,
     /// The version that was agreed.
     pub proto_version: Option<i32>,
     /// Requests the proxy may send at once.
     pub slots: u32,
+}
+
+impl ProxyState {
+    /// One that is not connected.
+    pub(crate) fn unconnected(number: u32) -> Self {
+        Self { number, ..Self::default() }
+    }
 }
 
 /// Answers delivered.

@@ -1,12 +1,14 @@
 //! The whole worker: one uplink a proxy, one watch on the engine, and the operator's handle.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cocoon_net::ratls::Prover;
-use cocoon_net::{Backoff, Dialer};
-use cocoon_units::{Clock, Coefficient};
+use cocoon_net::{Backoff, Directory};
+use cocoon_ton::chain::watch::RootConfig;
+use cocoon_units::{Clock, Coefficient, Multipliers};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -18,6 +20,7 @@ use crate::error::SessionError;
 use crate::limits::{HEALTH_FAILURES_MAX, HEALTH_INTERVAL_READY, HEALTH_INTERVAL_UNREADY};
 use crate::session::{Session, Watermark, shake_hands};
 use crate::status::{EngineState, Metrics, ProxyState, Status};
+use crate::terms::{News, Terms};
 
 /// What the worker offers to proxies; the one thing that sessions watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +47,15 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) offer: watch::Sender<Offer>,
     pub(crate) metrics: Metrics,
-    proxies: Mutex<Vec<ProxyState>>,
+    /// What the root contract says; none where there is no chain.
+    pub(crate) terms: Option<Terms>,
+    proxies: Mutex<BTreeMap<u32, ProxyState>>,
 }
 
 /// A worker that has not been started.
 pub struct Worker {
     shared: Arc<Shared>,
-    dialers: Vec<Arc<dyn Dialer>>,
+    directory: Directory,
     prover: Option<Arc<Prover>>,
 }
 
@@ -61,7 +66,7 @@ pub struct WorkerHandle {
 }
 
 impl Worker {
-    /// A worker for the proxies behind the dialers.
+    /// A worker for these proxies: a list of dialers, or a directory that changes.
     ///
     /// # Errors
     /// When the configuration does not fit the protocol.
@@ -69,7 +74,36 @@ impl Worker {
         config: WorkerConfig,
         clock: Arc<dyn Clock>,
         engine: Arc<dyn Engine>,
-        dialers: Vec<Arc<dyn Dialer>>,
+        proxies: impl Into<Directory>,
+    ) -> Result<Self, crate::ConfigError> {
+        Self::build(config, clock, engine, proxies.into(), None)
+    }
+
+    /// The same, by what the root contract says: it gives the weights of tokens, and the contracts that proxies must
+    /// name.
+    ///
+    /// # Errors
+    /// When the configuration does not fit the protocol, or names no wallet that could be paid.
+    pub fn by_root(
+        config: WorkerConfig,
+        clock: Arc<dyn Clock>,
+        engine: Arc<dyn Engine>,
+        proxies: impl Into<Directory>,
+        root: watch::Receiver<Arc<RootConfig>>,
+    ) -> Result<Self, crate::ConfigError> {
+        let owner = config.owner_address.parse().map_err(|_| crate::ConfigError::Field {
+            field: "owner_address",
+            problem: "must be the address of the wallet that is paid",
+        })?;
+        Self::build(config, clock, engine, proxies.into(), Some(Terms::new(owner, root)))
+    }
+
+    fn build(
+        config: WorkerConfig,
+        clock: Arc<dyn Clock>,
+        engine: Arc<dyn Engine>,
+        directory: Directory,
+        terms: Option<Terms>,
     ) -> Result<Self, crate::ConfigError> {
         config.check()?;
         let offer = Offer {
@@ -78,10 +112,11 @@ impl Worker {
             enabled: config.enabled,
             engine: EngineState::Loading,
         };
-        let proxies = Mutex::new(vec![ProxyState::default(); dialers.len()]);
+        let known = directory.clone().look().into_iter().map(|number| (number, ProxyState::unconnected(number)));
+        let proxies = Mutex::new(known.collect());
         let (offer, metrics) = (watch::Sender::new(offer), Metrics::default());
-        let shared = Arc::new(Shared { config, clock, engine, offer, metrics, proxies });
-        Ok(Self { shared, dialers, prover: None })
+        let shared = Arc::new(Shared { config, clock, engine, offer, metrics, terms, proxies });
+        Ok(Self { shared, directory, prover: None })
     }
 
     /// Lets the evidence that this worker shows its proxies name its model, as soon as the engine has said which it is.
@@ -100,21 +135,52 @@ impl Worker {
 
     /// Serves until shutdown is asked for, then lets running requests finish.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut tasks = JoinSet::new();
-        let proxy_count = u32::try_from(self.dialers.len()).unwrap_or(u32::MAX).max(1);
-        for (index, dialer) in self.dialers.into_iter().enumerate() {
-            let (shared, prover) = (Arc::clone(&self.shared), self.prover.clone());
-            let uplink = Uplink { shared, dialer, prover, index, proxy_count };
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move { uplink.run(&shutdown).await });
-        }
+        let uplinks = keep_uplinks(Arc::clone(&self.shared), self.directory, self.prover, shutdown);
         // Sessions end by themselves on shutdown; the engine is watched for as long as they live.
-        let engine = watch_engine(&self.shared);
         tokio::select! {
-            () = engine => {}
-            () = async { while tasks.join_next().await.is_some() {} shutdown.cancelled().await } => {}
+            () = watch_engine(&self.shared) => {}
+            () = uplinks => {}
         }
     }
+}
+
+/// One uplink for each proxy of the directory, until shutdown. A proxy that leaves it gets no connection any more; what
+/// it has running may finish.
+async fn keep_uplinks(
+    shared: Arc<Shared>,
+    mut directory: Directory,
+    prover: Option<Arc<Prover>>,
+    shutdown: CancellationToken,
+) {
+    let mut tasks = JoinSet::new();
+    let mut running: HashMap<u32, CancellationToken> = HashMap::new();
+    loop {
+        let listed = directory.look();
+        running.retain(|number, stop| {
+            let stays = listed.contains(number);
+            if !stays {
+                stop.cancel();
+            }
+            stays
+        });
+        for number in listed {
+            running.entry(number).or_insert_with(|| {
+                let stop = shutdown.child_token();
+                let (shared, prover) = (Arc::clone(&shared), prover.clone());
+                let uplink = Uplink { shared, directory: directory.clone(), prover, number };
+                let stopped = stop.clone();
+                tasks.spawn(async move { uplink.run(&stopped).await });
+                stop
+            });
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = directory.changed() => {}
+            // Collected as they end; the next one is waited for while there is one.
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+    while tasks.join_next().await.is_some() {}
 }
 
 impl WorkerHandle {
@@ -132,7 +198,7 @@ impl WorkerHandle {
     #[must_use]
     pub fn status(&self) -> Status {
         let offer = self.shared.offer.borrow().clone();
-        let proxies = self.shared.proxies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let proxies = self.shared.proxies.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
         self.shared.metrics.status(&offer, proxies)
     }
 
@@ -152,10 +218,17 @@ impl Shared {
         });
     }
 
-    fn set_proxy(&self, index: usize, state: ProxyState) {
-        if let Some(proxy) = self.proxies.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
-            *proxy = state;
-        }
+    fn set_proxy(&self, state: ProxyState) {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).insert(state.number, state);
+    }
+
+    fn forget_proxy(&self, number: u32) {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// The weights of tokens at this moment: the root's, where there is one.
+    pub(crate) fn multipliers(&self) -> Multipliers {
+        self.terms.as_ref().map_or(self.config.multipliers, Terms::multipliers)
     }
 
     /// Requests one proxy may send at once.
@@ -167,15 +240,15 @@ impl Shared {
 /// The connection to one proxy, made again whenever it is lost.
 struct Uplink {
     shared: Arc<Shared>,
-    dialer: Arc<dyn Dialer>,
+    directory: Directory,
     prover: Option<Arc<Prover>>,
-    index: usize,
-    proxy_count: u32,
+    number: u32,
 }
 
 impl Uplink {
     async fn run(self, shutdown: &CancellationToken) {
         let mut backoff = Backoff::new(random_seed());
+        let mut news = News::of(&self.directory, self.shared.terms.as_ref());
         let mut watermark = Watermark::default();
         let Some(model) = shutdown.run_until_cancelled(self.model()).await else {
             return;
@@ -184,17 +257,26 @@ impl Uplink {
             // Before the first dial: what is dialled is shown evidence at once.
             prover.set_model(Some(model.to_string()));
         }
+        self.shared.set_proxy(ProxyState::unconnected(self.number));
         while !shutdown.is_cancelled() {
             let delay = backoff.delay(Instant::now().into_std());
-            if shutdown.run_until_cancelled(sleep(delay)).await.is_none() {
-                return;
+            if shutdown.run_until_cancelled(news.pause(delay)).await.is_none() {
+                break;
             }
             let error = self.connect(&mut backoff, &mut watermark, &model, shutdown).await;
-            self.shared.set_proxy(self.index, ProxyState::default());
+            self.shared.set_proxy(ProxyState::unconnected(self.number));
             if let Err(error) = error {
-                tracing::warn!(proxy = self.index, error = error.as_ref(), "connection to the proxy ended");
+                tracing::warn!(proxy = self.number, error = error.as_ref(), "connection to the proxy ended");
             }
         }
+        if self.directory.dialer(self.number).is_none() {
+            self.shared.forget_proxy(self.number);
+        }
+    }
+
+    /// Among how many proxies the slots are shared.
+    fn proxy_count(&self) -> u32 {
+        u32::try_from(self.directory.len()).unwrap_or(u32::MAX).max(1)
     }
 
     /// The model's name, as soon as it is known.
@@ -218,9 +300,12 @@ impl Uplink {
         model: &str,
         shutdown: &CancellationToken,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        // One that has just left the directory is not dialled; its token ends the loop.
+        let Some(dialer) = self.directory.dialer(self.number) else { return Ok(()) };
+        let proxy_count = self.proxy_count();
         let opening = async {
-            let mut connection = self.dialer.dial().await?;
-            let agreed = shake_hands(&self.shared, &mut connection, watermark, model, self.proxy_count).await?;
+            let mut connection = dialer.dial().await?;
+            let agreed = shake_hands(&self.shared, &mut connection, watermark, model, proxy_count).await?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((connection, agreed))
         };
         let Some(opened) = shutdown.run_until_cancelled(opening).await else {
@@ -229,9 +314,10 @@ impl Uplink {
         let (connection, (agreed, early)) = opened?;
         backoff.handle_connected(Instant::now().into_std());
         let version = agreed.version.number();
-        tracing::info!(proxy = self.index, version, "connected to the proxy");
-        let slots = self.shared.slots(self.proxy_count);
-        self.shared.set_proxy(self.index, ProxyState { connected: true, proto_version: Some(version), slots });
+        tracing::info!(proxy = self.number, version, "connected to the proxy");
+        let slots = self.shared.slots(proxy_count);
+        let state = ProxyState { number: self.number, connected: true, proto_version: Some(version), slots };
+        self.shared.set_proxy(state);
         let session = Session::new(Arc::clone(&self.shared), connection, agreed, watermark, slots);
         let ended = session.run(early, shutdown).await;
         if let SessionError::Shutdown = ended { Ok(()) } else { Err(ended.into()) }
@@ -289,7 +375,7 @@ fn random_seed() -> u64 {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("config", &self.shared.config).field("proxies", &self.dialers.len()).finish()
+        f.debug_struct("Worker").field("config", &self.shared.config).field("proxies", &self.directory).finish()
     }
 }
 

@@ -85,7 +85,7 @@ async fn begin(
     let deadline = Instant::now() + request.timeout;
     let link = timeout_at(deadline, shared.pool.pick(&request.model)).await.map_err(|_| RequestError::Late)??;
     labels.attestation = link.attestation().and_then(|record| record.header());
-    let mut answer = link.start(&request, shared.config.min_config_version, deadline)?;
+    let mut answer = link.start(&request, deadline)?;
     request.drop_body();
     drop(room);
     let head = match answer.head(deadline).await {

@@ -36,7 +36,7 @@ pub(super) fn metrics(shared: &Shared) -> Response<ResponseBody> {
 /// `/v1/models`. Without a proxy nobody knows, which is not the same as none.
 pub(super) fn models(shared: &Shared) -> Result<Response<ResponseBody>, RequestError> {
     let models = shared.pool.offered_models()?;
-    let data: Vec<_> = models.iter().map(|(name, load)| model_json(name, load, &shared.config.pricing)).collect();
+    let data: Vec<_> = models.iter().map(|(name, load)| model_json(name, load, &shared.pricing())).collect();
     Ok(json_response(StatusCode::OK, &json!({ "object": "list", "data": data })))
 }
 
@@ -45,7 +45,7 @@ pub(super) fn model(shared: &Arc<Shared>, id: &str) -> Result<Response<ResponseB
     let id = unescape(id).ok_or(RequestError::UnknownPath)?;
     let models = shared.pool.offered_models()?;
     let load = models.get(&id).ok_or_else(|| RequestError::UnknownModel { model: id.clone() })?;
-    Ok(json_response(StatusCode::OK, &model_json(&id, load, &shared.config.pricing)))
+    Ok(json_response(StatusCode::OK, &model_json(&id, load, &shared.pricing())))
 }
 
 /// `/v1/attestation`: what was verified of each proxy that there is a session with.

@@ -16,7 +16,7 @@ use cocoon_wire::{
 use sha2::{Digest, Sha256};
 
 use super::violation::Violation;
-use crate::{config::ClientConfig, limits};
+use crate::{Shared, config::ClientConfig, limits, terms::ContractError};
 
 /// The link profile of this project, as verdicts name it.
 const ATTESTED_V2: &str = "attested-v2";
@@ -34,6 +34,9 @@ pub(crate) enum SessionError {
         /// What it said.
         proxy_is_test: bool,
     },
+    /// The proxy names contracts that the root does not give.
+    #[error(transparent)]
+    PeerContract(#[from] ContractError),
     /// The proxy wants a registration on chain.
     #[error(
         "the proxy asks for long authorization (an on-chain registration), which this client does not do yet; configure the secret of short authorization at the proxy's contract"
@@ -80,6 +83,7 @@ pub(super) struct Dialed(pub(super) Connection);
 pub(super) struct Greeted {
     connection: Connection,
     version: Version,
+    config_version: i32,
     challenge: AuthChallenge,
 }
 
@@ -88,38 +92,46 @@ pub(super) struct Greeted {
 pub(super) struct Authorized {
     pub(super) connection: Connection,
     pub(super) version: Version,
+    /// The version of the root that the proxy works by at least: requests ask for no more, since a proxy may hear of a
+    /// change a moment after us.
+    pub(super) config_version: i32,
 }
 
 impl Dialed {
-    pub(super) async fn greet(self, config: &ClientConfig) -> Result<Greeted, SessionError> {
+    pub(super) async fn greet(self, shared: &Shared) -> Result<Greeted, SessionError> {
+        let config = &shared.config;
         let Self(mut connection) = self;
         let offered = offered(connection.peer());
+        let config_version = shared.min_config_version();
         let query = ClientQuery::Connect {
             params: ClientParams {
                 owner_address: config.owner_address.clone(),
                 is_test: config.is_test,
                 versions: Some(offered),
             },
-            min_config_version: config.min_config_version,
+            min_config_version: config_version,
         };
         let answer = ask(&mut connection, "client.connectToProxy", &query).await?;
-        let ClientAnswer::Connected { params, auth, .. } = answer else {
+        let ClientAnswer::Connected { params, client_sc_address, auth, .. } = answer else {
             return Err(Violation::WrongAnswer { question: "client.connectToProxy" }.into());
         };
         if params.is_test != config.is_test {
             return Err(SessionError::PeerOtherNetwork { proxy_is_test: params.is_test });
         }
+        if let Some(terms) = &shared.terms {
+            terms.check(connection.peer(), &params, &client_sc_address)?;
+        }
         let version = chosen(params.proto_version, offered)?;
         if version == Version::Extended {
             connection.outbox().enable_extended();
         }
-        Ok(Greeted { connection, version, challenge: auth })
+        Ok(Greeted { connection, version, config_version, challenge: auth })
     }
 }
 
 impl Greeted {
     pub(super) async fn authorize(self, config: &ClientConfig) -> Result<Authorized, SessionError> {
-        let Self { mut connection, version, challenge } = self;
+        let Self { mut connection, version, config_version, challenge } = self;
         let secret = config.auth_secret.expose();
         let hash = match challenge {
             AuthChallenge::Short { secret_hash, .. } => secret_hash,
@@ -136,7 +148,7 @@ impl Greeted {
         if !matches!(answer, ClientAnswer::Authorized { .. }) {
             return Err(Violation::WrongAnswer { question: "client.authorizeWithProxyShort" }.into());
         }
-        Ok(Authorized { connection, version })
+        Ok(Authorized { connection, version, config_version })
     }
 }
 

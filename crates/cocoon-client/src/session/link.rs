@@ -35,6 +35,8 @@ use crate::{attestations::Record, error::RequestError, limits, models::Models, r
 pub(crate) struct Link {
     outbox: Outbox,
     version: Version,
+    /// The version of the root that the session was made by.
+    config_version: i32,
     table: Mutex<Table>,
     in_flight: AtomicUsize,
     /// What was verified of the proxy, if it is attested.
@@ -56,10 +58,11 @@ enum Entry {
 }
 
 impl Link {
-    pub(super) fn new(outbox: Outbox, version: Version) -> Self {
+    pub(super) fn new(outbox: Outbox, version: Version, config_version: i32) -> Self {
         Self {
             outbox,
             version,
+            config_version,
             table: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             attestation: Mutex::default(),
@@ -112,11 +115,10 @@ impl Link {
     pub(crate) fn start(
         self: &Arc<Self>,
         request: &InferenceRequest,
-        config_version_min: i32,
         deadline: Instant,
     ) -> Result<AnswerStream, RequestError> {
         let id = RequestId::new(rand::random());
-        let run = ClientMessage::Run(self.run(id, request, config_version_min, deadline)?);
+        let run = ClientMessage::Run(self.run(id, request, deadline)?);
         let slot = Arc::new(Slot::new());
         self.register(id, &slot)?;
         match self.outbox.send_tracked(run.encode(self.version)) {
@@ -128,13 +130,7 @@ impl Link {
         }
     }
 
-    fn run(
-        &self,
-        id: RequestId,
-        request: &InferenceRequest,
-        min_config_version: i32,
-        deadline: Instant,
-    ) -> Result<ClientRun, RequestError> {
+    fn run(&self, id: RequestId, request: &InferenceRequest, deadline: Instant) -> Result<ClientRun, RequestError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let is_extended = self.version == Version::Extended;
         Ok(ClientRun {
@@ -144,7 +140,7 @@ impl Link {
             max_coefficient: request.max_coefficient,
             max_tokens: request.max_tokens,
             timeout_ms: millis(if is_extended { left } else { left * limits::ORIGINAL_TIMEOUT_PERCENT / 100 }),
-            min_config_version,
+            min_config_version: self.config_version,
             enable_debug: request.enable_debug,
             answer_credit: is_extended.then_some(limits::ANSWER_CREDIT),
         })

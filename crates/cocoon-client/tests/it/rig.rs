@@ -71,7 +71,7 @@ impl Rig {
     pub(crate) fn with_proxies(config: ClientConfig, names: &[&str]) -> Self {
         let network = MemoryNetwork::new();
         let acceptors = names.iter().map(|name| network.listen(name, LinkOptions::default())).collect();
-        let dialers = names.iter().map(|name| Arc::new(network.dialer(name)) as Arc<dyn Dialer>).collect();
+        let dialers = names.iter().map(|name| Arc::new(network.dialer(name)) as Arc<dyn Dialer>).collect::<Vec<_>>();
         let clock = Arc::new(FixedClock::at(UnixTime::from_secs_f64(NOW)));
         let client = Client::new(config, clock, dialers).unwrap();
         let (doors, listener) = mpsc::channel(64);

@@ -56,6 +56,11 @@ impl Prover {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner).model = model;
     }
 
+    /// Claims another contract from now on; peers hear of it when they ask for evidence again.
+    pub fn set_contract(&self, contract: Option<String>) {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).contract = contract;
+    }
+
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }

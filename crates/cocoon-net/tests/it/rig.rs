@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use cocoon_attest::policy::Mode;
-use cocoon_attest::policy::template::{self, Simulated};
+use cocoon_attest::policy::template::{self, Images, Simulated};
 use cocoon_attest::{
     Attester, Claims, Collateral, CollateralError, CollateralNeed, CollateralSource, Expected, Policy, PublicKeys, Role,
 };
@@ -69,10 +69,16 @@ impl Rig {
             tdx_root_pem: Some(&self.platform.root_pem()),
             sev_snp_root_pem: None,
             gpu_root_pem: None,
-            manifests,
+            images: if manifests.is_empty() { Images::Any } else { Images::Of(manifests) },
             roles: &[],
             mode,
         })
+    }
+
+    /// A policy that waits for a root contract.
+    pub(crate) fn policy_by_root(&self, mode: Mode) -> Policy {
+        let text = self.text(&[[0xaa; 32]], mode);
+        Policy::from_toml(&text.replace(&format!("[\"{}\"]", "aa".repeat(32)), "\"root\"")).unwrap()
     }
 
     /// A policy that accepts original nodes, of any image, and our own.

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use cocoon_ledger::Overcharge;
-use cocoon_units::{AdjustedTokens, Coefficient};
+use cocoon_units::{AdjustedTokens, Coefficient, Multipliers};
 use cocoon_wire::RequestId;
 use cocoon_wire::failure::Failure;
 use cocoon_wire::message::{LoadReport, TokensUsed};
@@ -105,6 +105,11 @@ pub enum Event {
         client: ClientId,
         /// Its name for the request.
         request_id: RequestId,
+    },
+    /// The network weighs tokens in another way from now on. What was reserved before stays as it was.
+    Weighed {
+        /// How.
+        multipliers: Multipliers,
     },
     /// Time passed; see [`Core::next_timeout`](super::Core::next_timeout).
     Tick,

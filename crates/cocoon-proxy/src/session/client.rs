@@ -4,6 +4,7 @@
 //! `AwaitConnect → connect → AwaitAuth → authorize_short → ReadyClient`; wire.md, section 4.
 //! Pure: no connection, no task; [`serve`](super::client_loop) drives it.
 
+use cocoon_ton::Address;
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::message::{AuthChallenge, ClientAnswer, ClientParams, SignedPayment};
 use cocoon_wire::{Sealed, Version};
@@ -20,6 +21,7 @@ pub(crate) struct AwaitConnect;
 #[derive(Debug)]
 pub(crate) struct AwaitAuth {
     owner: String,
+    contract: Option<Address>,
     version: Version,
     secret_hash: Hex32,
 }
@@ -28,6 +30,8 @@ pub(crate) struct AwaitAuth {
 #[derive(Debug)]
 pub(crate) struct ReadyClient {
     pub(crate) owner: String,
+    /// Our contract, as the client was told it.
+    pub(crate) contract: Option<Address>,
     pub(crate) version: Version,
 }
 
@@ -41,17 +45,19 @@ impl AwaitConnect {
         min_config_version: i32,
     ) -> Result<(AwaitAuth, ClientAnswer), Refusal> {
         let version = terms.agree(standing, params.is_test, params.versions)?;
-        if min_config_version > terms.config.config_version {
+        if min_config_version > terms.network.config_version {
             return Err(Refusal::ConfigTooOld);
         }
         let secret_hash = terms.config.secret_hash_of(&params.owner_address).ok_or(Refusal::NoSecret)?;
+        let client_sc_address = terms.peer_contract(|contracts| contracts.client(&params.owner_address))?;
         let answer = ClientAnswer::Connected {
             params: terms.params(version),
-            client_sc_address: String::new(),
+            client_sc_address,
             auth: AuthChallenge::Short { secret_hash: secret_hash.0, nonce: 0 },
             signed_payment: SignedPayment::Empty,
         };
-        Ok((AwaitAuth { owner: params.owner_address, version, secret_hash }, answer))
+        let contract = terms.network.contract();
+        Ok((AwaitAuth { owner: params.owner_address, contract, version, secret_hash }, answer))
     }
 }
 
@@ -69,7 +75,7 @@ impl AwaitAuth {
             tokens_committed_to_db: AdjustedTokens::ZERO,
             max_tokens: AdjustedTokens::ZERO,
         };
-        Ok((ReadyClient { owner: self.owner, version: self.version }, answer))
+        Ok((ReadyClient { owner: self.owner, contract: self.contract, version: self.version }, answer))
     }
 
     /// Long authorization needs the chain, which this proxy does not watch yet.
@@ -84,12 +90,15 @@ fn failed(error: &str) -> ClientAnswer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use cocoon_wire::VersionRange;
 
     use super::*;
     use crate::config::ProxyConfig;
     use crate::session::standing::Evidence;
+    use crate::terms::ProxyTerms;
 
     fn terms() -> Terms {
         let config = ProxyConfig {
@@ -97,7 +106,11 @@ mod tests {
             client_secret_hash: Some(Hex32::sha256(b"secret")),
             ..ProxyConfig::default()
         };
-        Terms { config }
+        terms_of(config)
+    }
+
+    fn terms_of(config: ProxyConfig) -> Terms {
+        Terms { network: Arc::new(ProxyTerms::by_config(&config)), config: Arc::new(config) }
     }
 
     fn here() -> Standing {
@@ -142,7 +155,7 @@ mod tests {
 
     #[test]
     fn without_a_configured_secret_nobody_enters() {
-        let terms = Terms { config: ProxyConfig::default() };
+        let terms = terms_of(ProxyConfig::default());
         let refused = AwaitConnect.connect(&terms, &here(), params(true, 1, 2), 0);
         assert_eq!(refused.map(|_| ()), Err(Refusal::NoSecret));
     }

@@ -37,7 +37,8 @@ pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> Sessi
     }
     let client = ClientId(shared.next_id());
     let link = Arc::new(ClientLink::new(connection.outbox(), ready.version, shared.held_answers()));
-    let joined = Input::ClientJoined { client, owner: ready.owner, link: Arc::clone(&link) };
+    let ReadyClient { owner, contract, .. } = ready;
+    let joined = Input::ClientJoined { client, owner, contract, link: Arc::clone(&link) };
     if shared.tell(joined).await.is_err() {
         return SessionEnd::Shutdown;
     }
@@ -59,7 +60,7 @@ async fn shake_hands(connection: &mut Connection, shared: &Shared) -> Result<Rea
         return Err(refuse(&outbox, id, Refusal::WrongOrder));
     };
     let (state, answer) = AwaitConnect
-        .connect(&shared.terms, &standing, params, min_config_version)
+        .connect(&shared.terms(), &standing, params, min_config_version)
         .map_err(|refusal| refuse(&outbox, id, refusal))?;
     let _ = outbox.answer(id, answer.encode());
     let (id, query) = next_query(connection).await?;
@@ -148,7 +149,7 @@ impl ClientSession<'_> {
         let now = self.shared.unix_now();
         let request_id = run.request_id;
         let stream = Arc::new(Stream::new(Arc::clone(&self.link), request_id, run.answer_credit, now));
-        let config_version = self.shared.terms.config.config_version;
+        let config_version = self.shared.terms().network.config_version;
         match request::read(key, self.id, config_version, run) {
             Ok((query, body)) => {
                 self.remember(request_id, &stream);

@@ -10,6 +10,7 @@
 //! (or to another one's heir), and must not serve it.
 
 use bytes::Bytes;
+use cocoon_ton::Address;
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::Version;
 use cocoon_wire::message::{CompareBalance, SignedPayment, WorkerAnswer, WorkerParams};
@@ -26,6 +27,7 @@ pub(crate) struct AwaitWorkerConnect;
 #[derive(Debug)]
 pub(crate) struct AwaitBalance {
     profile: WorkerProfile,
+    contract: Option<Address>,
     version: Version,
 }
 
@@ -41,6 +43,8 @@ pub(crate) struct AwaitComplete(AwaitBalance);
 #[derive(Debug)]
 pub(crate) struct ReadyWorker {
     pub(crate) profile: WorkerProfile,
+    /// Our contract, as the worker was told it.
+    pub(crate) contract: Option<Address>,
     pub(crate) version: Version,
 }
 
@@ -74,8 +78,9 @@ impl AwaitWorkerConnect {
             enabled: false,
             cancel: if version == Version::Extended { CancelSupport::Yes } else { CancelSupport::No },
         };
-        let answer = WorkerAnswer::Connected { params: terms.params(version), worker_sc_address: String::new() };
-        Ok((AwaitBalance { profile, version }, answer))
+        let worker_sc_address = terms.peer_contract(|contracts| contracts.worker(&profile.owner))?;
+        let answer = WorkerAnswer::Connected { params: terms.params(version), worker_sc_address };
+        Ok((AwaitBalance { profile, contract: terms.network.contract(), version }, answer))
     }
 }
 
@@ -116,9 +121,9 @@ impl AwaitHandover {
 impl AwaitComplete {
     /// The handshake is over.
     pub(crate) fn complete(self, is_disabled: bool) -> (ReadyWorker, WorkerAnswer) {
-        let AwaitBalance { mut profile, version } = self.0;
+        let AwaitBalance { mut profile, contract, version } = self.0;
         profile.enabled = !is_disabled;
-        (ReadyWorker { profile, version }, WorkerAnswer::HandshakeCompleted)
+        (ReadyWorker { profile, contract, version }, WorkerAnswer::HandshakeCompleted)
     }
 }
 
@@ -130,15 +135,19 @@ pub(crate) fn public_name(model: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use cocoon_units::Coefficient;
     use cocoon_wire::VersionRange;
 
     use super::*;
     use crate::config::ProxyConfig;
     use crate::session::standing::Evidence;
+    use crate::terms::ProxyTerms;
 
     fn terms() -> Terms {
-        Terms { config: ProxyConfig::default() }
+        let config = ProxyConfig::default();
+        Terms { network: Arc::new(ProxyTerms::by_config(&config)), config: Arc::new(config) }
     }
 
     fn here() -> Standing {

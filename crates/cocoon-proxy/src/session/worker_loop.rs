@@ -47,7 +47,8 @@ pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> Sessi
     let (commands_in, mut commands) = mpsc::channel(slots.saturating_mul(3).saturating_add(COMMANDS_EXTRA));
     let worker = WorkerId(shared.next_id());
     let link = WorkerLink { commands: commands_in, outbox: connection.outbox() };
-    let joined = Input::WorkerJoined { worker, profile: ready.profile, link };
+    let ReadyWorker { profile, contract, .. } = ready;
+    let joined = Input::WorkerJoined { worker, profile, contract, link };
     if shared.tell(joined).await.is_err() {
         return SessionEnd::Shutdown;
     }
@@ -72,8 +73,9 @@ async fn shake_hands(connection: &mut Connection, shared: &Shared) -> Result<Rea
     let (id, query) = next_query(connection).await?;
     let WorkerQuery::Connect(params) = query else { return Err(refuse(&outbox, id, Refusal::WrongOrder)) };
     let owner = params.owner_address.clone();
-    let (state, answer) =
-        AwaitWorkerConnect.connect(&shared.terms, &standing, params).map_err(|refusal| refuse(&outbox, id, refusal))?;
+    let (state, answer) = AwaitWorkerConnect
+        .connect(&shared.terms(), &standing, params)
+        .map_err(|refusal| refuse(&outbox, id, refusal))?;
     let _ = outbox.answer(id, answer.encode());
     let (id, query) = next_query(connection).await?;
     let WorkerQuery::CompareBalance { tokens_committed_to_blockchain, tokens_committed_to_db, max_tokens } = query

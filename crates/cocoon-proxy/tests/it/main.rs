@@ -7,3 +7,4 @@ mod flow;
 mod hostile;
 mod peers;
 mod recorded;
+mod terms;

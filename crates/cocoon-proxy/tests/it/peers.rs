@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cocoon_net::memory::{LinkOptions, MemoryNetwork};
 use cocoon_net::{Connection, ConnectionError, Dialer, Event, Outbox, QueryError};
-use cocoon_proxy::{Hex32, Proxy, ProxyConfig, ProxyHandle};
+use cocoon_proxy::{Hex32, Proxy, ProxyConfig, ProxyHandle, ProxyTerms};
 use cocoon_units::{AdjustedTokens, Coefficient, FixedClock, UnixTime};
 use cocoon_wire::http::{HttpRequest, HttpResponse};
 use cocoon_wire::message::{
@@ -14,12 +14,16 @@ use cocoon_wire::message::{
     TokensUsed, WorkerAnswer, WorkerMessage, WorkerParams, WorkerQuery, WorkerRun,
 };
 use cocoon_wire::{Encoded, RequestId, Sealed, Version, VersionRange};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const SECRET: &[u8] = b"secret";
 pub(crate) const MODEL: &str = "Qwen/Qwen3-8B";
+/// Whose client it is.
+pub(crate) const CLIENT_WALLET: &str = "0:1111111111111111111111111111111111111111111111111111111111111111";
+/// Whose worker it is.
+pub(crate) const WORKER_WALLET: &str = "0:2222222222222222222222222222222222222222222222222222222222222222";
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A running proxy and the network around it. Its tasks end with it.
@@ -35,11 +39,20 @@ pub(crate) fn config() -> ProxyConfig {
 
 impl World {
     pub(crate) fn new(config: ProxyConfig) -> Self {
+        Self::with(config, |proxy| proxy)
+    }
+
+    /// The same, that follows what the network says.
+    pub(crate) fn with_terms(config: ProxyConfig, terms: watch::Receiver<Arc<ProxyTerms>>) -> Self {
+        Self::with(config, |proxy| proxy.with_terms(terms))
+    }
+
+    fn with(config: ProxyConfig, change: impl FnOnce(Proxy) -> Proxy) -> Self {
         let network = MemoryNetwork::new();
         let clients = network.listen("clients", LinkOptions::default());
         let workers = network.listen("workers", LinkOptions::default());
         let clock = FixedClock::at(UnixTime::from_secs_f64(1_700_000_000.5));
-        let proxy = Proxy::new(config, Arc::new(clock), Arc::new(clients), Arc::new(workers));
+        let proxy = change(Proxy::new(config, Arc::new(clock), Arc::new(clients), Arc::new(workers)));
         let handle = proxy.handle();
         let mut tasks = JoinSet::new();
         tasks.spawn(proxy.run(CancellationToken::new()));
@@ -127,7 +140,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn join(peer: Peer, versions: VersionRange, secret: &'static [u8]) -> Self {
-        let params = ClientParams { owner_address: "wallet".into(), is_test: true, versions: Some(versions) };
+        let params = ClientParams { owner_address: CLIENT_WALLET.into(), is_test: true, versions: Some(versions) };
         let answer = peer.ask(ClientQuery::Connect { params, min_config_version: 3 }.encode()).await.unwrap();
         let ClientAnswer::Connected { params, .. } = ClientAnswer::decode(answer).unwrap() else {
             panic!("not connected")
@@ -231,7 +244,7 @@ impl Worker {
 /// What a worker says of itself.
 pub(crate) fn params(versions: VersionRange, slots: u32, coefficient: u32) -> WorkerParams {
     WorkerParams {
-        owner_address: "worker wallet".into(),
+        owner_address: WORKER_WALLET.into(),
         model: format!("{MODEL}@abc:00"),
         coefficient: Coefficient::from_thousandths(coefficient),
         is_test: true,

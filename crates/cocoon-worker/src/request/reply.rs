@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use cocoon_net::SendError;
-use cocoon_units::{Coefficient, UnixTime, Usage};
+use cocoon_units::{Coefficient, Multipliers, UnixTime, Usage};
 use cocoon_wire::failure::{Failure, openai_error_body};
 use cocoon_wire::http::HttpResponse;
 use cocoon_wire::message::{Answer, FinalInfo, TokensUsed, WorkerMessage, WorkerRun};
@@ -29,6 +29,8 @@ pub(super) struct Reply<'a> {
     leg: Leg,
     id: RequestId,
     coefficient: Coefficient,
+    /// As they were when the request came: its reservation was made by them.
+    multipliers: Multipliers,
     started: UnixTime,
     debug: bool,
     sent: Sent,
@@ -49,6 +51,7 @@ impl<'a> Reply<'a> {
             leg,
             id: run.request_id,
             coefficient: run.coefficient,
+            multipliers: shared.multipliers(),
             started: shared.clock.unix_now(),
             debug: run.enable_debug,
             sent: Sent::Nothing,
@@ -134,7 +137,7 @@ impl<'a> Reply<'a> {
     /// The counts as they are billed. A report that cannot be true is billed at nothing: the answer
     /// was delivered, and the loss is this worker's, whose engine it is.
     fn adjusted(&self, usage: Usage) -> TokensUsed {
-        match usage.adjust(self.coefficient, &self.shared.config.multipliers) {
+        match usage.adjust(self.coefficient, &self.multipliers) {
             Ok(adjusted) => adjusted.into(),
             Err(error) => {
                 tracing::error!(request = %self.id, %error, "engine reported impossible usage");

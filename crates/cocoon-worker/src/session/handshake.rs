@@ -66,6 +66,7 @@ pub(crate) async fn shake_hands(
     let handshake = Handshake {
         shared,
         outbox: connection.outbox(),
+        peer: connection.peer().clone(),
         versions: versions(connection.peer(), shared.config.versions()),
         model,
         proxy_count,
@@ -103,6 +104,7 @@ fn versions(peer: &Peer, configured: VersionRange) -> VersionRange {
 struct Handshake<'a> {
     shared: &'a Shared,
     outbox: Outbox,
+    peer: Peer,
     versions: VersionRange,
     model: &'a str,
     proxy_count: u32,
@@ -111,8 +113,11 @@ struct Handshake<'a> {
 impl Handshake<'_> {
     async fn run(self, watermark: &mut Watermark) -> Result<Agreed, SessionError> {
         let offer = self.shared.offer.borrow().clone();
-        let params = self.connect(&offer).await?;
+        let (params, sc_address) = self.connect(&offer).await?;
         let version = self.check(&params)?;
+        if let Some(terms) = &self.shared.terms {
+            terms.check(&self.peer, &params, &sc_address)?;
+        }
         watermark.begin(params.sc_address);
         self.compare_balance(watermark).await?;
         let complete = WorkerQuery::HandshakeComplete { is_disabled: !offer.is_open() };
@@ -122,7 +127,7 @@ impl Handshake<'_> {
         Ok(Agreed { version, told: offer })
     }
 
-    async fn connect(&self, offer: &Offer) -> Result<ProxyParams, SessionError> {
+    async fn connect(&self, offer: &Offer) -> Result<(ProxyParams, String), SessionError> {
         let config = &self.shared.config;
         let connect = WorkerQuery::Connect(WorkerParams {
             owner_address: config.owner_address.clone(),
@@ -133,10 +138,10 @@ impl Handshake<'_> {
             max_active_requests: config.max_active_requests,
             versions: Some(self.versions),
         });
-        let WorkerAnswer::Connected { params, .. } = self.ask(&connect).await? else {
+        let WorkerAnswer::Connected { params, worker_sc_address } = self.ask(&connect).await? else {
             return Err(SessionError::PeerAnswer("connectToProxy"));
         };
-        Ok(params)
+        Ok((params, worker_sc_address))
     }
 
     fn check(&self, params: &ProxyParams) -> Result<Version, SessionError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cocoon_net::memory::{LinkOptions, MemoryAcceptor, MemoryNetwork};
-use cocoon_net::{Acceptor as _, Connection, Event, Outbox};
+use cocoon_net::{Acceptor as _, Connection, Dialer, Event, Outbox};
 use cocoon_sim::ScriptedEngine;
 use cocoon_units::{AdjustedTokens, Coefficient, FixedClock, UnixTime};
 use cocoon_wire::failure::Failure;
@@ -81,7 +81,8 @@ impl Bench {
         let acceptor = network.listen("proxy", LinkOptions::default());
         let clock = Arc::new(FixedClock::at(UnixTime::from_secs_f64(NOW)));
         let adapter = Arc::new(OpenAiHttp::over(&http, connector));
-        let worker = Worker::new(config, clock, adapter, vec![Arc::new(network.dialer("proxy"))]).unwrap();
+        let proxies: Vec<Arc<dyn Dialer>> = vec![Arc::new(network.dialer("proxy"))];
+        let worker = Worker::new(config, clock, adapter, proxies).unwrap();
         let (handle, shutdown) = (worker.handle(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(worker.run(shutdown.clone()));

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use cocoon_attest::policy::template::{self, Simulated};
+use cocoon_attest::policy::template::{self, Images, Simulated};
 use cocoon_attest::{Format, GpuEvidence, Policy, Role};
 use cocoon_simtee::{Platform, SimImage};
 use cocoon_units::{Clock, UnixTime};
@@ -43,7 +43,7 @@ impl Rig {
             tdx_root_pem: Some(&self.platform.root_pem()),
             sev_snp_root_pem: None,
             gpu_root_pem: None,
-            manifests: &[SimImage::for_role(Role::Proxy).manifest().sha256()],
+            images: Images::Of(&[SimImage::for_role(Role::Proxy).manifest().sha256()]),
             roles: &[],
             mode: Mode::Strict,
         });
