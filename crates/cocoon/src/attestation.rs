@@ -29,6 +29,8 @@ use cocoon_tee::keys::{InsecureFileKeys, SnpDerivedKeys};
 use cocoon_tee::{
     CollateralCache, Kds, KeyProvider, Machine, NodeKeys, Pccs, Protection, TrustedClock, Vendors, detect,
 };
+#[cfg(any(feature = "client", feature = "worker", feature = "attest"))]
+use cocoon_ton::contract::Pin;
 use cocoon_units::Clock;
 
 use self::keys::{RunKeys, random};
@@ -37,6 +39,7 @@ pub(crate) use self::settings::NodeSettings;
 #[cfg(feature = "client")]
 pub(crate) use self::settings::VerifierSettings;
 pub(crate) use self::settings::{EvidenceFrom, OnMachine, Plan, Ways};
+use crate::chain::policy::{self, Filler};
 #[cfg(any(feature = "client", feature = "proxy", feature = "worker"))]
 use crate::terminal;
 use crate::{config, wiring};
@@ -71,34 +74,41 @@ pub(crate) struct Attestation {
     identity: Arc<Identity>,
     prover: Option<Arc<Prover>>,
     verifier: Arc<Verifier>,
-    #[cfg_attr(
-        not(any(feature = "proxy", feature = "worker")),
-        expect(dead_code, reason = "a client keeps no time: it only reads it, through its verifier")
-    )]
+    /// The node's key for payments; a client has none here.
+    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only a proxy signs payments"))]
+    payment_key: Option<[u8; 32]>,
     clock: Arc<TrustedClock>,
 }
 
 impl Links {
     /// The links of a client, which shows nothing.
     #[cfg(feature = "client")]
-    pub(crate) fn of_client(settings: VerifierSettings) -> Result<Self> {
-        Self::planned(Role::Client, &settings.plan()?, None)
+    pub(crate) fn of_client(settings: VerifierSettings, images: ListedBy) -> Result<Self> {
+        Self::planned(Role::Client, &settings.plan()?, None, images)
     }
 
     /// The links of a proxy or worker, with the digest of its configuration file.
     #[cfg(any(feature = "proxy", feature = "worker"))]
-    pub(crate) fn of_node(role: Role, settings: NodeSettings, config_sha256: [u8; 32]) -> Result<Self> {
-        Self::planned(role, &settings.plan()?, Some(config_sha256))
+    pub(crate) fn of_node(
+        role: Role,
+        settings: NodeSettings,
+        config_sha256: [u8; 32],
+        images: ListedBy,
+    ) -> Result<Self> {
+        Self::planned(role, &settings.plan()?, Some(config_sha256), images)
     }
 
     /// The links of a plan. One that proves nothing is said to, at every start and whatever the log's filter.
     #[cfg(any(feature = "client", feature = "proxy", feature = "worker"))]
-    fn planned(role: Role, plan: &Plan, config_sha256: Option<[u8; 32]>) -> Result<Self> {
+    fn planned(role: Role, plan: &Plan, config_sha256: Option<[u8; 32]>, images: ListedBy) -> Result<Self> {
         let Plan::Attested(ways) = plan else {
             terminal::note(PLAIN);
             return Ok(Self::InsecurePlainLoopback);
         };
-        let attestation = Attestation::new(role, ways, config_sha256)?;
+        let attestation = Attestation::new(role, ways, config_sha256, images)?;
+        if images == ListedBy::Policy {
+            policy::needs_no_root(&attestation.verifier.policy())?;
+        }
         #[cfg(feature = "dev")]
         if matches!(ways.evidence, EvidenceFrom::InsecureSimulated(_)) {
             terminal::note(PROVES_NOTHING);
@@ -109,9 +119,41 @@ impl Links {
     /// How to dial a proxy.
     #[cfg(any(feature = "client", feature = "worker"))]
     pub(crate) fn dial(&self, addr: SocketAddr) -> DialConfig {
+        self.dial_pinned(addr, None)
+    }
+
+    /// How to dial a proxy that must have this contract and payment key. Plain links cannot make sure of that; the
+    /// session compares what the proxy says.
+    #[cfg(any(feature = "client", feature = "worker"))]
+    pub(crate) fn dial_pinned(&self, addr: SocketAddr, pin: Option<Pin>) -> DialConfig {
         match self {
             Self::InsecurePlainLoopback => DialConfig::insecure_loopback(addr),
-            Self::Attested(attestation) => attestation.dial(addr),
+            Self::Attested(attestation) => attestation.dial(addr, pin),
+        }
+    }
+
+    /// What keeps the policy filled with what the root contract lists; none where nobody is asked for evidence.
+    pub(crate) fn filler(&self) -> Option<Filler> {
+        match self {
+            Self::InsecurePlainLoopback => None,
+            Self::Attested(attestation) => Some(Filler::new(Arc::clone(&attestation.verifier))),
+        }
+    }
+
+    /// The node's key for payments.
+    #[cfg(feature = "proxy")]
+    pub(crate) const fn payment_key(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::InsecurePlainLoopback => None,
+            Self::Attested(attestation) => attestation.payment_key,
+        }
+    }
+
+    /// The clock by which evidence is judged.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        match self {
+            Self::InsecurePlainLoopback => wiring::clock(),
+            Self::Attested(attestation) => Arc::<TrustedClock>::clone(&attestation.clock),
         }
     }
 
@@ -125,7 +167,7 @@ impl Links {
     }
 
     /// What shows this role's evidence.
-    #[cfg(feature = "worker")]
+    #[cfg(any(feature = "proxy", feature = "worker"))]
     pub(crate) fn prover(&self) -> Option<Arc<Prover>> {
         match self {
             Self::InsecurePlainLoopback => None,
@@ -150,21 +192,40 @@ impl Links {
     }
 }
 
+/// Who lists the images that a role accepts, where its configuration names no policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListedBy {
+    /// The policy itself: there is no chain.
+    Policy,
+    /// The root contract.
+    Root,
+}
+
+impl ListedBy {
+    /// Whose word it is where a chain is followed, or none is.
+    pub(crate) fn of<T>(chain: Option<&T>) -> Self {
+        chain.map_or(Self::Policy, |_| Self::Root)
+    }
+}
+
 impl Attestation {
     /// What these ways make of a role; a digest of its configuration for a role that shows evidence.
-    fn new(role: Role, ways: &Ways, config_sha256: Option<[u8; 32]>) -> Result<Self> {
+    fn new(role: Role, ways: &Ways, config_sha256: Option<[u8; 32]>, images: ListedBy) -> Result<Self> {
         #[cfg(feature = "dev")]
         if let EvidenceFrom::InsecureSimulated(folder) = &ways.evidence {
             let simulated = simulated::Simulated::open(folder)?;
             let collateral = simulated.collateral();
             let policy = match &ways.policy {
                 Some(path) => read_policy(path)?,
+                None if images == ListedBy::Root => simulated.policy_by_root(role)?,
                 None => simulated.policy(role)?,
             };
             let node =
                 config_sha256.map(|config_sha256| simulated.node(role, role.name(), config_sha256)).transpose()?;
-            return Self::assemble(role, node, policy, collateral);
+            return Self::assemble(role, node, policy, collateral, wiring::clock());
         }
+        #[cfg(not(feature = "dev"))]
+        let _ = images;
         if matches!(ways.evidence, EvidenceFrom::InsecureSimulated(_)) {
             bail!("`insecure_simulated_tee` under [attestation]: this build has no simulated TEE");
         }
@@ -175,13 +236,13 @@ impl Attestation {
             Some(config_sha256) => Some(machine_node(ways, config_sha256)?),
             None => None,
         };
-        Self::assemble(role, node, policy, collateral)
+        Self::assemble(role, node, policy, collateral, wiring::clock())
     }
 
     /// A client for one look at a proxy, with a key of its own.
     #[cfg(feature = "attest")]
     pub(crate) fn visitor(policy: Policy, pccs: Option<&str>) -> Result<Self> {
-        Self::assemble(Role::Client, None, policy, collateral(pccs, None)?)
+        Self::assemble(Role::Client, None, policy, collateral(pccs, None)?, wiring::clock())
     }
 
     /// Puts a role's parts together.
@@ -190,16 +251,18 @@ impl Attestation {
         node: Option<Node>,
         policy: Policy,
         collateral: Arc<dyn CollateralSource>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let (kept_time, node) = match node {
             Some(mut node) => (node.clock.take(), Some(node)),
             None => (None, None),
         };
-        let kept_time = kept_time.unwrap_or_else(|| TrustedClock::without_memory(wiring::clock(), RELEASED_UNIX_S));
+        let kept_time = kept_time.unwrap_or_else(|| TrustedClock::without_memory(clock, RELEASED_UNIX_S));
         kept_time.check()?;
         let kept_time = Arc::new(kept_time);
         let clock: Arc<dyn Clock> = Arc::<TrustedClock>::clone(&kept_time);
         let now = wiring::unix_s(clock.as_ref());
+        let payment_key = node.as_ref().map(|node| node.keys.public().payment);
         let (tls_seed, prover) = match node {
             None => (random()?, None),
             Some(Node { attester, keys, config_sha256, clock: _ }) => {
@@ -212,24 +275,31 @@ impl Attestation {
         };
         let identity = Arc::new(Identity::new(&tls_seed, now).context("no TLS identity")?);
         let verifier = Arc::new(Verifier::new(policy, collateral, clock));
-        Ok(Self { role, identity, prover, verifier, clock: kept_time })
+        Ok(Self { role, identity, prover, verifier, payment_key, clock: kept_time })
     }
 
     /// How to dial a proxy.
     #[cfg(any(feature = "client", feature = "worker", feature = "attest"))]
-    pub(crate) fn dial(&self, addr: SocketAddr) -> DialConfig {
-        DialConfig::attested(addr, self.link(Role::Proxy))
+    pub(crate) fn dial(&self, addr: SocketAddr, pin: Option<Pin>) -> DialConfig {
+        let (contract, payment_key) = pin.map(|pin| (pin.contract.raw(), pin.payment_key)).unzip();
+        let expected = Expected { role: Some(Role::Proxy), contract, payment_key, ..Expected::default() };
+        DialConfig::attested(addr, self.link_expecting(Role::Proxy, expected))
     }
 
     /// The link to peers of a role. Clients run on their owners' hosts, so they are asked for nothing.
+    #[cfg(any(feature = "proxy", feature = "attest"))]
     pub(crate) fn link(&self, peers: Role) -> Arc<Link> {
+        self.link_expecting(peers, Expected { role: Some(peers), ..Expected::default() })
+    }
+
+    fn link_expecting(&self, peers: Role, expected: Expected) -> Arc<Link> {
         let verifier = (peers != Role::Client).then(|| Arc::clone(&self.verifier));
         Arc::new(Link {
             role: self.role,
             identity: Arc::clone(&self.identity),
             prover: self.prover.clone(),
             verifier,
-            expected: Expected { role: Some(peers), ..Expected::default() },
+            expected,
         })
     }
 }
@@ -315,6 +385,9 @@ pub(crate) fn any_image_policy() -> Result<Policy> {
     policy.insert("name".to_owned(), "any image on a vendor's platform".into());
     if let Some(image) = policy.get_mut("image").and_then(toml::Value::as_table_mut) {
         image.insert("manifests".to_owned(), "any".into());
+    }
+    if let Some(model) = policy.get_mut("model").and_then(toml::Value::as_table_mut) {
+        model.insert("names".to_owned(), "any".into());
     }
     Ok(Policy::from_toml(&toml::to_string(&policy)?)?)
 }

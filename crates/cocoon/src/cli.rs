@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Chat(command::chat::Args),
     #[cfg(feature = "dev")]
     Model(command::model::Args),
+    #[cfg(feature = "dev")]
+    Devnet(command::devnet::Args),
     #[cfg(feature = "client")]
     Client(command::role::client::Args),
     #[cfg(feature = "proxy")]
@@ -59,6 +61,12 @@ pub(crate) enum Command {
     Attest(command::attest::Args),
     #[cfg(feature = "client")]
     Key(command::key::Args),
+    #[cfg(feature = "chain-tools")]
+    Wallet(command::wallet::Args),
+    #[cfg(feature = "chain-tools")]
+    Root(command::root::Args),
+    #[cfg(feature = "chain-tools")]
+    Contract(command::contract::Args),
 }
 
 const LONG_ABOUT: &str = "\

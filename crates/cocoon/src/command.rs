@@ -8,13 +8,23 @@ use crate::cli::Command;
 pub(crate) mod attest;
 #[cfg(feature = "dev")]
 pub(crate) mod chat;
+#[cfg(feature = "chain-tools")]
+pub(crate) mod contract;
+#[cfg(feature = "dev")]
+pub(crate) mod devnet;
 #[cfg(feature = "client")]
 pub(crate) mod key;
 #[cfg(feature = "dev")]
 pub(crate) mod model;
 pub(crate) mod role;
+#[cfg(feature = "chain-tools")]
+pub(crate) mod root;
+#[cfg(feature = "chain-tools")]
+pub(crate) mod ton;
 #[cfg(feature = "dev")]
 pub(crate) mod up;
+#[cfg(feature = "chain-tools")]
+pub(crate) mod wallet;
 
 /// Carries a command out.
 pub(crate) fn run(command: Command) -> Result<()> {
@@ -25,6 +35,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Chat(args) => chat::run(args),
         #[cfg(feature = "dev")]
         Command::Model(args) => model::run(args),
+        #[cfg(feature = "dev")]
+        Command::Devnet(args) => devnet::run(&args),
         #[cfg(feature = "client")]
         Command::Client(args) => role::client::run(&args),
         #[cfg(feature = "proxy")]
@@ -35,5 +47,11 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Attest(args) => attest::run(args),
         #[cfg(feature = "client")]
         Command::Key(args) => key::run(&args),
+        #[cfg(feature = "chain-tools")]
+        Command::Wallet(args) => wallet::run(&args),
+        #[cfg(feature = "chain-tools")]
+        Command::Root(args) => root::run(&args),
+        #[cfg(feature = "chain-tools")]
+        Command::Contract(args) => contract::run(&args),
     }
 }

@@ -13,3 +13,10 @@ pub(crate) fn data_dir() -> Result<PathBuf> {
     let home = std::env::home_dir().context("no home directory: name a folder with --data-dir")?;
     Ok(home.join(".local/share/cocoon"))
 }
+
+/// The passphrase of a wallet's key file, where it is given this way: `$COCOON_WALLET_PASSPHRASE`.
+#[cfg(feature = "chain-tools")]
+pub(crate) fn wallet_passphrase() -> Option<String> {
+    let text = std::env::var_os("COCOON_WALLET_PASSPHRASE")?.into_string().ok()?;
+    (!text.is_empty()).then_some(text)
+}

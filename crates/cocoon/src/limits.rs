@@ -1,18 +1,30 @@
 //! Bounds of the command line's own work. The roles keep theirs in their own crates.
 
-#[cfg(any(feature = "dev", feature = "worker"))]
+#[cfg(any(feature = "chain-tools", feature = "dev", feature = "worker"))]
 use std::time::Duration;
 
 /// Longest configuration file read: a page of settings, not a data file.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// Characters of one text of a stranger that `attest` prints: a line or two, and no flood of the terminal.
-#[cfg(feature = "attest")]
-pub(crate) const ATTEST_TEXT_CHARS: usize = 200;
+/// Characters of one text of a stranger that is printed: a line or two, and no flood of the terminal.
+#[cfg(any(feature = "attest", feature = "chain-tools"))]
+pub(crate) const STRANGER_TEXT_CHARS: usize = 200;
 
 /// Events of a log that `attest show` prints: a boot of a measured image writes about fifty.
 #[cfg(feature = "attest")]
 pub(crate) const ATTEST_EVENTS_SHOWN: usize = 256;
+
+/// Seconds between two looks at the root contract, as the original's nodes do it.
+pub(crate) const ROOT_POLL_S_DEFAULT: u64 = 30;
+
+/// Longest such time: a root that was not read for two hours counts for nothing, and one lost answer must not cost that.
+pub(crate) const ROOT_POLL_S_MAX: u64 = 1_800;
+
+/// Questions to a devnet in a second: it is on this machine, and a role asks few.
+pub(crate) const DEVNET_REQUESTS_PER_SECOND: u32 = 50;
+
+/// What toncenter allows a free key. Without one it is one a second.
+pub(crate) const TONCENTER_REQUESTS_PER_SECOND_WITH_KEY: u32 = 10;
 
 /// Most threads of a role: more than the largest machines have is a typing mistake.
 pub(crate) const THREADS_MAX: usize = 1024;
@@ -69,6 +81,26 @@ pub(crate) const CHAT_STDIN_BYTES_MAX: u64 = 4 << 20;
 #[cfg(feature = "dev")]
 pub(crate) const UP_WORKERS_MAX: u16 = 64;
 
+/// Between two blocks of the devnet of `up`: a start takes a handful, and nobody waits for them.
+#[cfg(feature = "dev")]
+pub(crate) const UP_BLOCK: Duration = Duration::from_millis(50);
+
+/// How often the roles of `up` look at the root at least. A change is heard of at once; this is for a missed word.
+#[cfg(feature = "dev")]
+pub(crate) const UP_ROOT_POLL: Duration = Duration::from_secs(1);
+
+/// What `up` sends to its devnet has come about after this time, or something is wrong.
+#[cfg(feature = "dev")]
+pub(crate) const UP_CHAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often `up` looks whether an old contract can be closed.
+#[cfg(feature = "dev")]
+pub(crate) const UP_CHAIN_LOOK: Duration = Duration::from_secs(5);
+
+/// How often it looks for the model of an engine that has not said which it serves: requests wait for that.
+#[cfg(feature = "dev")]
+pub(crate) const UP_MODEL_LOOK: Duration = Duration::from_millis(100);
+
 /// `up` waits this long for its own roles to find each other on loopback.
 #[cfg(feature = "dev")]
 pub(crate) const UP_READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -80,3 +112,47 @@ pub(crate) const UP_READY_POLL: Duration = Duration::from_millis(20);
 /// After the first Ctrl-C, each role of `up` gets this long to finish what runs.
 #[cfg(feature = "dev")]
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A message to a contract arrives within a few blocks, each some seconds; a shard under load takes longer.
+#[cfg(feature = "chain-tools")]
+pub(crate) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How often it is looked whether a message arrived: toncenter allows one request a second without a key.
+#[cfg(feature = "chain-tools")]
+pub(crate) const ARRIVAL_POLL: Duration = Duration::from_millis(1_500);
+
+/// The same on a devnet, which makes blocks several times a second.
+#[cfg(feature = "chain-tools")]
+pub(crate) const ARRIVAL_POLL_DEVNET: Duration = Duration::from_millis(100);
+
+/// Transactions read at a time while waiting for one.
+#[cfg(feature = "chain-tools")]
+pub(crate) const ARRIVAL_PAGE: usize = 32;
+
+/// How long the faucet of a devnet may take: it answers once its transaction is final, which is a block or two.
+#[cfg(feature = "chain-tools")]
+pub(crate) const FAUCET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest answer of a faucet that is read: one short JSON object.
+#[cfg(feature = "chain-tools")]
+pub(crate) const FAUCET_BYTES_MAX: u64 = 64 << 10;
+
+/// Transactions of a history in one question: a server is walked from the end for each, so that few are better.
+#[cfg(feature = "chain-tools")]
+pub(crate) const HISTORY_PAGE: usize = 1_000;
+
+/// Most transactions of a history that are shown.
+#[cfg(feature = "chain-tools")]
+pub(crate) const HISTORY_SHOWN_MAX: i64 = 1_000;
+
+/// Longest comment of a payment: a cell of 127 bytes less the four that mark it as text.
+#[cfg(feature = "chain-tools")]
+pub(crate) const COMMENT_BYTES_MAX: usize = 123;
+
+/// How long a command waits for another one that sends from the same wallet: as long as that may wait for a contract.
+#[cfg(feature = "chain-tools")]
+pub(crate) const WALLET_BUSY_TIMEOUT: Duration = ARRIVAL_TIMEOUT;
+
+/// How often it is looked whether the other one is done.
+#[cfg(feature = "chain-tools")]
+pub(crate) const WALLET_BUSY_POLL: Duration = Duration::from_millis(100);

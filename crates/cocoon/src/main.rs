@@ -6,7 +6,7 @@
 //!
 //! 1. [`cli`] parses the command line; one file per command under `command/`.
 //! 2. [`config`] reads TOML; [`environment`] is the only reader of environment variables.
-//! 3. [`wiring`] turns configuration into running roles, [`attestation`] protects the links between them; [`runtime`] gives them threads and the signal to stop.
+//! 3. [`wiring`] turns configuration into running roles, [`attestation`] protects the links between them, [`chain`] lets them follow the root contract; [`runtime`] gives them threads and the signal to stop.
 //! 4. Errors come back here as `anyhow` and are printed once, with their causes and what to do.
 
 use std::process::ExitCode;
@@ -14,13 +14,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod attestation;
+mod chain;
 mod cli;
 mod clock;
 mod command;
 mod config;
 #[cfg(feature = "engine-embedded")]
 mod embedded;
-#[cfg(feature = "dev")]
+#[cfg(any(feature = "dev", feature = "chain-tools"))]
 mod environment;
 mod limits;
 mod logging;
@@ -29,6 +30,8 @@ mod model;
 mod runtime;
 mod terminal;
 mod wiring;
+#[cfg(any(feature = "attest", feature = "chain-tools"))]
+mod words;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();

@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Prints one line to standard output.
-#[cfg(any(feature = "client", feature = "proxy", feature = "worker"))]
+#[cfg(any(feature = "chain-tools", feature = "client", feature = "proxy", feature = "worker"))]
 pub(crate) fn line(text: &str) {
     drop(writeln!(io::stdout().lock(), "{text}"));
 }
@@ -52,7 +52,7 @@ pub(crate) fn error(error: &anyhow::Error) {
 }
 
 /// Lays rows out in columns, two blanks apart, the last column ragged.
-#[cfg(feature = "dev")]
+#[cfg(any(feature = "chain-tools", feature = "dev"))]
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

@@ -55,13 +55,29 @@ pub(crate) fn dialers(proxies: &[SocketAddr], links: &Links) -> Vec<Arc<dyn Dial
     proxies.iter().map(dialer).collect()
 }
 
+/// The proxies that a configuration names: checked, or one at its usual place. None where the root contract names them.
+#[cfg(any(feature = "client", feature = "worker"))]
+pub(crate) fn proxies(
+    named: Option<Vec<SocketAddr>>,
+    has_root: bool,
+    usual: SocketAddr,
+    links: &Links,
+) -> Result<Option<Vec<SocketAddr>>> {
+    if named.is_none() && has_root {
+        return Ok(None);
+    }
+    let proxies = named.unwrap_or_else(|| vec![usual]);
+    check_proxies(&proxies, links)?;
+    Ok(Some(proxies))
+}
+
 /// What a role without proxies is told.
 #[cfg(any(feature = "client", feature = "worker"))]
 pub(crate) const NO_PROXIES: &str = "`proxies` is empty: name at least one proxy";
 
 /// Refuses an empty list, and proxies off this machine for links without attestation.
 #[cfg(any(feature = "client", feature = "worker"))]
-pub(crate) fn check_proxies(proxies: &[SocketAddr], links: &Links) -> Result<()> {
+fn check_proxies(proxies: &[SocketAddr], links: &Links) -> Result<()> {
     if proxies.is_empty() {
         bail!(NO_PROXIES);
     }

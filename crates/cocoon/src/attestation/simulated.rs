@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use cocoon_attest::policy::{Mode, template};
+use cocoon_attest::policy::Mode;
+use cocoon_attest::policy::template::{self, Images};
 use cocoon_attest::{Attester, CollateralSource, Policy, Role};
 use cocoon_simtee::{Platform, SimImage};
 use cocoon_tee::NodeKeys;
+use cocoon_units::Clock;
 
 use super::Node;
 use crate::wiring;
@@ -25,8 +27,13 @@ pub(crate) struct Simulated {
 impl Simulated {
     /// The platform of a folder, which is made if it is not there; its policies are written beside it.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
+        Self::open_at(folder, wiring::clock())
+    }
+
+    /// The same, by another clock than this machine's.
+    pub(crate) fn open_at(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
         let shown = folder.display();
-        let platform = Platform::open(folder, wiring::clock())
+        let platform = Platform::open(folder, clock)
             .with_context(|| format!("cannot use {shown} as the folder of a simulated TEE"))?;
         let simulated = Self { platform, folder: folder.to_owned() };
         for role in ROLES {
@@ -65,23 +72,24 @@ impl Simulated {
 
     /// What a role accepts of its peers on this platform.
     pub(crate) fn policy(&self, role: Role) -> Result<Policy> {
-        Ok(Policy::from_toml(&self.policy_text(role))?)
+        Ok(Policy::from_toml(&self.policy_text(role, Images::Of(&[image_of_peers(role)])))?)
+    }
+
+    /// The same, but of the images and models that a root contract lists.
+    pub(crate) fn policy_by_root(&self, role: Role) -> Result<Policy> {
+        Ok(Policy::from_toml(&self.policy_text(role, Images::ByRoot))?)
     }
 
     /// Clients use session keys, since they dial often; proxies and workers ask for fresh evidence each time.
-    fn policy_text(&self, role: Role) -> String {
-        let (peers, mode) = match role {
-            Role::Client => (Role::Proxy, Mode::SessionKey),
-            Role::Worker => (Role::Proxy, Mode::Strict),
-            Role::Proxy | _ => (Role::Worker, Mode::Strict),
-        };
+    fn policy_text(&self, role: Role, images: Images<'_>) -> String {
+        let mode = if role == Role::Client { Mode::SessionKey } else { Mode::Strict };
         template::simulated(&template::Simulated {
             name: &format!("simulated TEE, for a {}", role.name()),
             tdx_root_pem: Some(&self.platform.root_pem()),
             sev_snp_root_pem: None,
             gpu_root_pem: None,
-            manifests: &[SimImage::for_role(peers).manifest().sha256()],
-            roles: &[peers],
+            images,
+            roles: &[peers_of(role)],
             mode,
         })
     }
@@ -89,7 +97,7 @@ impl Simulated {
     /// Writes a policy for people to read and for other commands to use. It is this program's file: a policy of one's
     /// own goes by another name.
     fn write_policy(&self, role: Role) -> std::io::Result<()> {
-        let (path, text) = (self.policy_path(role), self.policy_text(role));
+        let (path, text) = (self.policy_path(role), self.policy_text(role, Images::Of(&[image_of_peers(role)])));
         if std::fs::read_to_string(&path).is_ok_and(|written| written == text) {
             return Ok(());
         }
@@ -98,6 +106,19 @@ impl Simulated {
         std::fs::write(&beside, text)?;
         std::fs::rename(&beside, &path)
     }
+}
+
+/// Whom a role asks for evidence.
+const fn peers_of(role: Role) -> Role {
+    match role {
+        Role::Client | Role::Worker => Role::Proxy,
+        Role::Proxy | _ => Role::Worker,
+    }
+}
+
+/// SHA-256 of the manifest of what they run.
+fn image_of_peers(role: Role) -> [u8; 32] {
+    SimImage::for_role(peers_of(role)).manifest().sha256()
 }
 
 /// The roles that have a policy.

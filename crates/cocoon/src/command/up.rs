@@ -2,13 +2,16 @@
 //!
 //! 1. The port is taken first: a clash is told before anything is fetched.
 //! 2. The engine: one that is already running (`--engine`), or a small model in this process.
-//! 3. Proxy, workers and client start as tasks and talk over real loopback TCP, with the network's own protocol. A
-//!    simulated TEE attests them to each other, under policies in the data folder.
-//! 4. Once the client sees the workers, a table says what runs, and what is not protected yet; an engine that lets it
+//! 3. The ground: a TON devnet in the data folder, with the network's contracts on it, which answers over HTTP.
+//! 4. Proxy, workers and client start as tasks and talk over real loopback TCP, with the network's own protocol. A
+//!    simulated TEE attests them to each other; which images and models they accept, and at what price, the root
+//!    contract says.
+//! 5. Once the client sees the workers, a table says what runs, and what is not protected yet; an engine that lets it
 //!    wait is named.
-//! 5. Ctrl-C drains: the client takes nothing new and finishes what runs, then the workers, then the proxy.
+//! 6. Ctrl-C drains: the client takes nothing new and finishes what runs, then the workers, then the proxy.
 
 mod engine;
+mod ground;
 mod network;
 
 use std::convert::Infallible;
@@ -27,6 +30,7 @@ use crate::attestation::PROVES_NOTHING;
 use crate::attestation::simulated::Simulated;
 use crate::{environment, limits, runtime, terminal, wiring};
 use engine::Chosen;
+use ground::Ground;
 use network::{Network, View};
 
 /// Where the OpenAI endpoint is if nothing else is asked for; `chat` looks for it there.
@@ -35,7 +39,8 @@ pub(super) const PORT: u16 = 10_000;
 /// Run the whole network on this machine: client, proxy, worker and a small model
 ///
 /// Everything listens on loopback only, and the roles prove what they run to each other with a simulated TEE, which
-/// proves nothing about this machine. The first start fetches a model of 98 MB.
+/// proves nothing about this machine. The network's contracts run on a TON devnet of its own, with play money; `cocoon
+/// root show` and `cocoon contract show` look at them. The first start fetches a model of 98 MB.
 /// Ctrl-C stops: running answers may finish first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -63,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     model_file: Option<PathBuf>,
 
-    /// Folder for models and the simulated TEE [default: $XDG_DATA_HOME/cocoon or ~/.local/share/cocoon]
+    /// Folder for models, the simulated TEE, and the devnet with its wallets [default: $XDG_DATA_HOME/cocoon or ~/.local/share/cocoon]
     #[arg(long, env = "COCOON_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -81,10 +86,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         wiring::bind_http(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port), "--port")?
     };
     let folder = std::path::absolute(args.data_dir.clone().map_or_else(environment::data_dir, Ok)?)?;
-    let simulated = Simulated::open(&folder.join("simulated-tee"))?;
     let engine = engine::choose(&args)?;
     let outcome = runtime.block_on(async {
-        let mut network = Network::start(listener, &engine, args.workers, &simulated).await?;
+        let ground = Ground::open(&folder).await?;
+        let simulated = Simulated::open_at(&folder.join("simulated-tee"), ground.clock())?;
+        let mut network = Network::start(listener, &engine, args.workers, &simulated, ground).await?;
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = serve(&mut network, &engine, started, stop.clone()) => outcome,
@@ -142,10 +148,18 @@ fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
         "attested by a {PROVES_NOTHING}\n  \
          policy: {policy}\n  \
          try: cocoon attest peer {proxy} --policy {policy}\n\n\
+         on a devnet at {chain}\n  \
+         root: {root}\n  \
+         try: cocoon root show, cocoon contract show {contract}\n\n\
+         {costs}\n\n\
          not there yet\n  \
          money: tokens are counted and limited, nothing is paid",
         policy = network.client_policy.display(),
         proxy = network.proxy,
+        chain = network.chain.url,
+        root = network.chain.root.friendly(true, true),
+        contract = network.chain.contract().friendly(true, true),
+        costs = network.chain.costs.words(),
     );
     if let Some(remark) = engine.remark() {
         let _ = write!(text, "\n  model: {remark}");

@@ -154,7 +154,7 @@ fn policies_are_explained_and_their_mistakes_located() {
     let (example, _, _) = attest(&["policy", "example"]);
     fs::write(&file, &example).unwrap();
     let (out, error, is_ok) = attest(&["policy", "check", file.to_str().unwrap()]);
-    assert!(is_ok && out.contains("PLACEHOLDER"), "{out}{error}");
+    assert!(is_ok && out.contains("Until the root contract has been read, accepts NO image."), "{out}{error}");
     fs::write(&file, example.replace("[link]", "[link]\nmodus = 1")).unwrap();
     let (_, error, is_ok) = attest(&["policy", "check", file.to_str().unwrap()]);
     assert!(!is_ok && error.contains("modus"), "{error}");

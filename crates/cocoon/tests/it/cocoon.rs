@@ -11,7 +11,17 @@ use tokio::runtime::Runtime;
 /// `cocoon` with these arguments, apart from the machine's own settings.
 pub(crate) fn cocoon(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cocoon"));
-    for name in ["COCOON_URL", "COCOON_API_KEY", "COCOON_PORT", "COCOON_DATA_DIR", "COCOON_LOG", "HF_ENDPOINT"] {
+    for name in [
+        "COCOON_CHAIN",
+        "COCOON_ROOT",
+        "COCOON_WALLET",
+        "COCOON_URL",
+        "COCOON_API_KEY",
+        "COCOON_PORT",
+        "COCOON_DATA_DIR",
+        "COCOON_LOG",
+        "HF_ENDPOINT",
+    ] {
         command.env_remove(name);
     }
     command.args(arguments).stdin(Stdio::null());
@@ -77,6 +87,11 @@ impl Running {
         http(&self.url(), &format!("GET {path}"), "")
     }
 
+    /// Posts JSON to a path of its HTTP endpoint.
+    pub(crate) fn post(&self, path: &str, json: &str) -> Reply {
+        http(&self.url(), &format!("POST {path}"), json)
+    }
+
     /// Asks for a chat completion.
     pub(crate) fn chat(&self, model: &str, prompt: &str) -> Reply {
         let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
@@ -107,7 +122,7 @@ impl Reply {
 }
 
 /// One request over HTTP/1.0, whose answer ends with the connection.
-fn http(url: &str, request: &str, body: &str) -> Reply {
+pub(crate) fn http(url: &str, request: &str, body: &str) -> Reply {
     let addr = url.trim_start_matches("http://").split('/').next().unwrap();
     let mut stream = TcpStream::connect(addr).unwrap();
     let headers = format!("host: {addr}\r\ncontent-type: application/json\r\ncontent-length: {}", body.len());

@@ -8,7 +8,7 @@ use crate::cocoon::{run, told};
 fn help_names_every_command() {
     let (out, _, is_ok) = told(&run(&["--help"]));
     assert!(is_ok);
-    for command in ["up", "chat", "model", "client", "proxy", "worker", "attest", "key"] {
+    for command in ["up", "chat", "model", "client", "proxy", "worker", "attest", "key", "wallet", "root", "contract"] {
         assert!(out.contains(&format!("\n  {command}  ")), "{command} is missing in:\n{out}");
     }
 }

@@ -5,7 +5,9 @@
 mod cocoon;
 
 mod attest;
+mod chain;
 mod chat;
 mod command_line;
+mod operator;
 mod roles;
 mod up;

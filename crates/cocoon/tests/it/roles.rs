@@ -106,13 +106,19 @@ fn the_printed_configurations_make_a_plain_network_with_one_secret() {
             ("# client_secret_hash = \"64 hexadecimal digits\"", hash_line),
         ],
     );
-    let worker =
-        printed("worker", &[("127.0.0.1:10002", &workers), PLAIN_SWITCH, ("http://127.0.0.1:8000", &engine.url())]);
+    let worker = printed(
+        "worker",
+        &[
+            ("# proxies = [\"127.0.0.1:10002\"]", &format!("proxies = [\"{workers}\"]")),
+            PLAIN_SWITCH,
+            ("http://127.0.0.1:8000", &engine.url()),
+        ],
+    );
     let client = printed(
         "client",
         &[
             ("127.0.0.1:10000", "127.0.0.1:0"),
-            ("127.0.0.1:10001", &clients),
+            ("# proxies = [\"127.0.0.1:10001\"]", &format!("proxies = [\"{clients}\"]")),
             PLAIN_SWITCH,
             ("auth_secret = \"\"", &secret_line),
         ],
@@ -135,7 +141,7 @@ fn who_is_missing_is_said() {
         "client",
         &[
             ("127.0.0.1:10000", "127.0.0.1:0"),
-            ("127.0.0.1:10001", &clients),
+            ("# proxies = [\"127.0.0.1:10001\"]", &format!("proxies = [\"{clients}\"]")),
             PLAIN_SWITCH,
             ("auth_secret = \"\"", "auth_secret = \"between us\""),
         ],

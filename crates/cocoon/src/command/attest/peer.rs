@@ -91,7 +91,7 @@ fn bound(shown: &Unverified) -> String {
 
 fn appraise(addr: SocketAddr, policy: Policy, pccs: Option<&str>) -> Result<Arc<AttestedPeer>> {
     let attestation = Attestation::visitor(policy, pccs)?;
-    let config = attestation.dial(addr);
+    let config = attestation.dial(addr, None);
     let connection = runtime::build(1)?.block_on(dial(config)).map_err(|error| explain(addr, error))?;
     match connection.peer() {
         Peer::Attested(peer) => Ok(Arc::clone(peer)),

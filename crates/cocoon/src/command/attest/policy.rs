@@ -23,7 +23,7 @@ enum Action {
         /// The policy, in TOML
         file: PathBuf,
     },
-    /// Print a policy for real hardware, with comments; the hashes of images are to be filled in
+    /// Print a policy for real hardware, with comments; its images and models are those of the root contract
     Example,
 }
 

@@ -1,13 +1,17 @@
 //! `cocoon client`: the OpenAI endpoint on the host of the one who asks and pays.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Result;
 use cocoon_client::{Client, ClientConfig};
+use cocoon_units::Clock;
 use serde::Deserialize;
 
 use super::ConfigArgs;
-use crate::attestation::{Links, VerifierSettings};
+use crate::attestation::{Links, ListedBy, VerifierSettings};
+use crate::chain::registered::{Registered, Side};
+use crate::chain::{ChainSettings, Followed};
 use crate::config::Read;
 use crate::{runtime, terminal, wiring};
 
@@ -24,8 +28,9 @@ const SAMPLE: &str = include_str!("../../../config/client.toml");
 #[serde(deny_unknown_fields, default)]
 struct File {
     threads: usize,
-    proxies: Vec<SocketAddr>,
+    proxies: Option<Vec<SocketAddr>>,
     attestation: VerifierSettings,
+    chain: ChainSettings,
     client: ClientConfig,
 }
 
@@ -33,8 +38,9 @@ impl Default for File {
     fn default() -> Self {
         Self {
             threads: 1,
-            proxies: vec![wiring::PROXY_FOR_CLIENTS],
+            proxies: None,
             attestation: VerifierSettings::default(),
+            chain: ChainSettings::default(),
             client: ClientConfig::default(),
         }
     }
@@ -44,16 +50,63 @@ impl Default for File {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(Read { file, .. }) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
     runtime::check(file.threads)?;
-    let links = Links::of_client(file.attestation)?;
-    wiring::check_proxies(&file.proxies, &links)?;
+    let plan = file.chain.plan()?;
+    let links = Links::of_client(file.attestation, ListedBy::of(plan.as_ref()))?;
+    let proxies = wiring::proxies(file.proxies, plan.is_some(), wiring::PROXY_FOR_CLIENTS, &links)?;
     super::run_role(file.threads, |stop| async move {
         let listen = file.client.listen;
-        let client = Client::new(file.client, wiring::clock(), wiring::dialers(&file.proxies, &links))?;
+        let (client, beside) = match plan {
+            None => {
+                let dialers = wiring::dialers(&proxies.unwrap_or_default(), &links);
+                (Client::new(file.client, wiring::clock(), dialers)?, None)
+            }
+            Some(plan) => {
+                let followed = Followed::open(&plan, file.client.is_test).await?;
+                let (client, beside) = by_root(file.client, wiring::clock(), proxies, &links, followed)?;
+                (client, Some(beside))
+            }
+        };
         let listener = wiring::bind_http(listen, "`listen` under [client]")?;
         // Only now is it true.
         terminal::line(&format!("client: http://{}/v1", listener.local_addr()?));
-        Ok(client.serve(listener, stop).await?)
+        let beside = async move {
+            match beside {
+                Some(beside) => beside.await,
+                None => std::future::pending().await,
+            }
+        };
+        let (served, _) = tokio::join!(client.serve(listener, stop.clone()), stop.run_until_cancelled(beside));
+        Ok(served?)
     })
+}
+
+/// A client that follows a root, and what keeps it so. Without proxies of its own it takes those that are registered.
+pub(crate) fn by_root(
+    config: ClientConfig,
+    clock: Arc<dyn Clock>,
+    proxies: Option<Vec<SocketAddr>>,
+    links: &Links,
+    followed: Followed,
+) -> Result<(Client, impl Future<Output = ()> + use<>)> {
+    let policy = followed.fill(links);
+    let root = followed.root();
+    let (directory, registered) = match proxies {
+        Some(proxies) => (wiring::dialers(&proxies, links).into(), None),
+        None => {
+            let (registered, directory) = Registered::new(links.clone(), Side::Clients, &root.borrow());
+            (directory, Some(registered))
+        }
+    };
+    let client = Client::by_root(config, clock, directory, root.clone())?;
+    let beside = async move {
+        let registered = async {
+            if let Some(registered) = registered {
+                registered.follow(root).await;
+            }
+        };
+        tokio::join!(policy, registered, followed.tell());
+    };
+    Ok((client, beside))
 }
 
 #[cfg(test)]
@@ -72,7 +125,8 @@ mod tests {
 
     #[test]
     fn the_sample_shows_every_key() {
-        shows_every_key::<File>(SAMPLE, &[], &[]);
+        shows_every_key::<File>(SAMPLE, &[], &["proxies"]);
+        shows_every_key::<ChainSettings>(SAMPLE, &["chain"], &["root", "devnet", "toncenter", "api_key_file"]);
         let optional = ["policy", "pccs", "cache_dir", "insecure_simulated_tee"];
         shows_every_key::<VerifierSettings>(SAMPLE, &["attestation"], &optional);
         shows_every_key::<ClientConfig>(SAMPLE, &["client"], &[]);

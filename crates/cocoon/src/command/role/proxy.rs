@@ -1,14 +1,18 @@
 //! `cocoon proxy`: routes requests of clients to workers, and meters them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cocoon_attest::Role;
+use cocoon_net::Acceptor;
 use cocoon_proxy::{Proxy, ProxyConfig};
+use cocoon_units::Clock;
 use serde::Deserialize;
 
 use super::ConfigArgs;
-use crate::attestation::{Links, NodeSettings};
+use crate::attestation::{Links, ListedBy, NodeSettings};
+use crate::chain::{ChainSettings, Followed, network};
 use crate::config::Read;
 use crate::{runtime, terminal, wiring};
 
@@ -27,6 +31,7 @@ struct File {
     threads: usize,
     listen: Listen,
     attestation: NodeSettings,
+    chain: ChainSettings,
     proxy: ProxyConfig,
 }
 
@@ -44,6 +49,7 @@ impl Default for File {
             threads: 1,
             listen: Listen::default(),
             attestation: NodeSettings::default(),
+            chain: ChainSettings::default(),
             proxy: ProxyConfig::default(),
         }
     }
@@ -58,19 +64,61 @@ impl Default for Listen {
 /// Carries the command out.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(Read { file, sha256 }) = args.config.read(SAMPLE)? else { return Ok(()) };
-    let File { threads, listen, attestation, proxy } = file;
+    let File { threads, listen, attestation, chain, proxy } = file;
     runtime::check(threads)?;
-    let links = Links::of_node(Role::Proxy, attestation, sha256)?;
+    let plan = chain.plan()?;
+    let links = Links::of_node(Role::Proxy, attestation, sha256, ListedBy::of(plan.as_ref()))?;
     super::run_role(threads, |stop| async move {
         let bits = listen.pow_difficulty_bits;
         let bind = async |addr, peers, setting| wiring::bind_sessions(links.listen(addr, peers), bits, setting).await;
         let (clients, for_clients) = bind(listen.clients, Role::Client, "`clients` under [listen]").await?;
         let (workers, for_workers) = bind(listen.workers, Role::Worker, "`workers` under [listen]").await?;
-        let proxy = Proxy::new(proxy, wiring::clock(), clients, workers);
+        let (proxy, beside) = match plan {
+            None => (Proxy::new(proxy, wiring::clock(), clients, workers), None),
+            Some(plan) => {
+                let followed = Followed::open(&plan, proxy.is_test).await?;
+                let (proxy, beside) = by_root(proxy, wiring::clock(), clients, workers, &links, followed)?;
+                (proxy, Some(beside))
+            }
+        };
         terminal::line(&format!("proxy: {for_clients} for clients, {for_workers} for workers"));
-        tokio::join!(proxy.run(stop.clone()), stop.run_until_cancelled(links.keep_time()));
+        let beside = async {
+            match beside {
+                Some(beside) => tokio::join!(links.keep_time(), beside),
+                None => tokio::join!(links.keep_time(), std::future::pending()),
+            }
+        };
+        tokio::join!(proxy.run(stop.clone()), stop.run_until_cancelled(beside));
         Ok(())
     })
+}
+
+/// A proxy that follows a root, and what keeps it so.
+pub(crate) fn by_root(
+    config: ProxyConfig,
+    clock: Arc<dyn Clock>,
+    clients: Arc<dyn Acceptor>,
+    workers: Arc<dyn Acceptor>,
+    links: &Links,
+    followed: Followed,
+) -> Result<(Proxy, impl Future<Output = ()> + use<>)> {
+    let owner = config.owner_address.parse().context(
+        "`owner_address` under [proxy]: with [chain], it is the wallet that the proxy's contract belongs to",
+    )?;
+    let (Some(payment_key), Some(prover)) = (links.payment_key(), links.prover()) else {
+        anyhow::bail!(
+            "a proxy on a chain needs a key for payments, which its TEE derives: set `tee` or, for development, \
+             `insecure_simulated_tee` under [attestation]"
+        );
+    };
+    let policy = followed.fill(links);
+    let root = followed.root();
+    let (terms, receiver) = network::Terms::new(owner, payment_key, prover, &root.borrow())?;
+    let proxy = Proxy::new(config, clock, clients, workers).with_terms(receiver);
+    let beside = async move {
+        tokio::join!(policy, terms.follow(root), followed.tell());
+    };
+    Ok((proxy, beside))
 }
 
 #[cfg(test)]
@@ -89,6 +137,7 @@ mod tests {
     #[test]
     fn the_sample_shows_every_key() {
         shows_every_key::<File>(SAMPLE, &[], &[]);
+        shows_every_key::<ChainSettings>(SAMPLE, &["chain"], &["root", "devnet", "toncenter", "api_key_file"]);
         shows_every_key::<Listen>(SAMPLE, &["listen"], &[]);
         let optional = [
             "manifest",

@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use cocoon_attest::Role;
+use cocoon_units::Clock;
 use cocoon_worker::engine::openai_http::OpenAiHttp;
 use cocoon_worker::{Engine, OpenAiHttpConfig, Worker, WorkerConfig};
 use serde::Deserialize;
 
 use super::ConfigArgs;
-use crate::attestation::{Links, NodeSettings};
+use crate::attestation::{Links, ListedBy, NodeSettings};
+use crate::chain::registered::{Registered, Side};
+use crate::chain::{ChainSettings, Followed};
 use crate::config::Read;
 use crate::{runtime, wiring};
 use watch::Watch;
@@ -30,8 +33,9 @@ const SAMPLE: &str = include_str!("../../../config/worker.toml");
 #[serde(deny_unknown_fields, default)]
 struct File {
     threads: usize,
-    proxies: Vec<SocketAddr>,
+    proxies: Option<Vec<SocketAddr>>,
     attestation: NodeSettings,
+    chain: ChainSettings,
     /// Kept as a table until its `kind` is known: each kind has keys of its own.
     engine: toml::Table,
     worker: WorkerConfig,
@@ -41,8 +45,9 @@ impl Default for File {
     fn default() -> Self {
         Self {
             threads: 1,
-            proxies: vec![wiring::PROXY_FOR_WORKERS],
+            proxies: None,
             attestation: NodeSettings::default(),
+            chain: ChainSettings::default(),
             engine: toml::Table::new(),
             worker: WorkerConfig::default(),
         }
@@ -53,7 +58,7 @@ impl File {
     /// Refuses what could only fail later, and name the key.
     fn check(&self) -> Result<()> {
         runtime::check(self.threads)?;
-        if self.proxies.is_empty() {
+        if self.proxies.as_ref().is_some_and(Vec::is_empty) {
             bail!(wiring::NO_PROXIES);
         }
         let WorkerConfig { proto_version_min: min, proto_version_max: max, .. } = self.worker;
@@ -68,21 +73,71 @@ impl File {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(Read { mut file, sha256 }) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
     file.check()?;
-    let links = Links::of_node(Role::Worker, file.attestation, sha256)?;
-    wiring::check_proxies(&file.proxies, &links)?;
+    let plan = file.chain.plan()?;
+    let links = Links::of_node(Role::Worker, file.attestation, sha256, ListedBy::of(plan.as_ref()))?;
+    let proxies = wiring::proxies(file.proxies, plan.is_some(), wiring::PROXY_FOR_WORKERS, &links)?;
     let (engine, place) = engine(file.engine).context("the engine under [engine]")?;
     wiring::fit_slots(&mut file.worker, engine.as_ref(), 1);
     super::run_role(file.threads, |stop| async move {
-        let dialers = wiring::dialers(&file.proxies, &links);
-        let mut worker = Worker::new(file.worker, wiring::clock(), Arc::clone(&engine), dialers)?;
-        if let Some(prover) = links.prover() {
-            worker = worker.with_prover(prover);
-        }
-        let watch = Watch::new(worker.handle(), engine, place, file.proxies);
-        let beside = async { tokio::join!(watch.run(), links.keep_time()) };
+        let shown = proxies.clone().unwrap_or_default();
+        let (worker, follow) = match plan {
+            None => {
+                let dialers = wiring::dialers(&shown, &links);
+                let worker = Worker::new(file.worker, wiring::clock(), Arc::clone(&engine), dialers)?;
+                (worker, None)
+            }
+            Some(plan) => {
+                let followed = Followed::open(&plan, file.worker.is_test).await?;
+                let (worker, follow) =
+                    by_root(file.worker, wiring::clock(), Arc::clone(&engine), proxies, &links, followed)?;
+                (worker, Some(follow))
+            }
+        };
+        let worker = match links.prover() {
+            Some(prover) => worker.with_prover(prover),
+            None => worker,
+        };
+        let watch = Watch::new(worker.handle(), engine, place, shown);
+        let follow = async {
+            match follow {
+                Some(follow) => follow.await,
+                None => std::future::pending().await,
+            }
+        };
+        let beside = async { tokio::join!(watch.run(), links.keep_time(), follow) };
         tokio::join!(worker.run(stop.clone()), stop.run_until_cancelled(beside));
         Ok(())
     })
+}
+
+/// A worker that follows a root, and what keeps it so. Without proxies of its own it takes those that are registered.
+pub(crate) fn by_root(
+    config: WorkerConfig,
+    clock: Arc<dyn Clock>,
+    engine: Arc<dyn Engine>,
+    proxies: Option<Vec<SocketAddr>>,
+    links: &Links,
+    followed: Followed,
+) -> Result<(Worker, impl Future<Output = ()> + use<>)> {
+    let policy = followed.fill(links);
+    let root = followed.root();
+    let (directory, registered) = match proxies {
+        Some(proxies) => (wiring::dialers(&proxies, links).into(), None),
+        None => {
+            let (registered, directory) = Registered::new(links.clone(), Side::Workers, &root.borrow());
+            (directory, Some(registered))
+        }
+    };
+    let worker = Worker::by_root(config, clock, engine, directory, root.clone())?;
+    let beside = async move {
+        let registered = async {
+            if let Some(registered) = registered {
+                registered.follow(root).await;
+            }
+        };
+        tokio::join!(policy, registered, followed.tell());
+    };
+    Ok((worker, beside))
 }
 
 /// The engine that `[engine]` describes, and where it is; over HTTP if the table does not say otherwise.
@@ -125,7 +180,8 @@ mod tests {
 
     #[test]
     fn the_sample_shows_every_key() {
-        shows_every_key::<File>(SAMPLE, &[], &[]);
+        shows_every_key::<File>(SAMPLE, &[], &["proxies"]);
+        shows_every_key::<ChainSettings>(SAMPLE, &["chain"], &["root", "devnet", "toncenter", "api_key_file"]);
         let optional = [
             "manifest",
             "runtime_event_log",

@@ -6,17 +6,27 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use cocoon_attest::{self as attest, CollateralSource};
-use cocoon_client::{ApiKey, AuthSecret, Client, ClientConfig, ClientHandle};
-use cocoon_proxy::{Hex32, Proxy, ProxyConfig};
-use cocoon_worker::{Worker, WorkerConfig, WorkerHandle};
+use cocoon_client::{ApiKey, AuthSecret, ClientConfig, ClientHandle};
+use cocoon_net::Acceptor;
+use cocoon_proxy::{Hex32, ProxyConfig};
+use cocoon_ton::chain::watch::RootConfig;
+use cocoon_ton::contract::proxy_address;
+use cocoon_ton::{Address, devnet};
+use cocoon_units::Clock;
+use cocoon_worker::{WorkerConfig, WorkerHandle};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Chosen;
+use super::ground::caretaker::Caretaker;
+use super::ground::{Costs, Ground, IS_TEST, Wanted};
 use crate::attestation::simulated::Simulated;
 use crate::attestation::{self, Attestation, Links};
+use crate::chain::Followed;
+use crate::command::role;
 use crate::{limits, wiring};
 
 /// A running network.
@@ -40,6 +50,8 @@ pub(super) struct View {
     /// The workers.
     pub(super) workers: Vec<WorkerHandle>,
     client: ClientHandle,
+    /// The chain under it.
+    pub(super) chain: OnChain,
 }
 
 /// The roles, in the order in which they drain.
@@ -48,6 +60,8 @@ pub(super) struct Tasks {
     client: Role,
     workers: Role,
     proxy: Role,
+    caretaker: Role,
+    devnet: Role,
     /// The simulated vendor's collateral service.
     pccs: Role,
 }
@@ -60,80 +74,176 @@ struct Role {
     tasks: JoinSet<Result<()>>,
 }
 
+/// What is on the chain.
+#[derive(Debug)]
+pub(super) struct OnChain {
+    /// Where the devnet answers.
+    pub(super) url: String,
+    /// The root contract.
+    pub(super) root: Address,
+    /// What it costs to be here.
+    pub(super) costs: Costs,
+    terms: watch::Receiver<Arc<RootConfig>>,
+    operator: Address,
+    payment_key: [u8; 32],
+}
+
 /// A free port of loopback.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Both ends of the network's sessions are this process; wallets and money come with the contracts.
-const IS_TEST: bool = true;
+/// What every role stands on.
+struct Base<'a> {
+    simulated: &'a Simulated,
+    pccs: Arc<dyn CollateralSource>,
+    clock: Arc<dyn Clock>,
+    followed: Followed,
+    operator: String,
+}
 
 impl Network {
-    /// Starts proxy, workers and client, attested by the simulated platform.
+    /// Establishes what is missing on the chain, and starts proxy, workers and client, attested by the simulated platform.
     pub(super) async fn start(
         listener: TcpListener,
         engine: &Chosen,
         workers: u16,
         simulated: &Simulated,
+        mut ground: Ground,
     ) -> Result<Self> {
         let api = listener.local_addr()?;
         let (pccs_task, pccs) = serve_pccs(simulated).await?;
-        let links = |role, instance: &str| links(simulated, role, instance, Arc::clone(&pccs));
+        let (devnet_task, url) = serve_devnet(&ground).await?;
+        let clock = ground.clock();
+        // The proxy's sockets first: the root says where they are.
+        let proxy_links = links(simulated, attest::Role::Proxy, "proxy", Arc::clone(&pccs), Arc::clone(&clock))?;
+        let listen = async |peers| wiring::bind_sessions(proxy_links.listen(ANY_PORT, peers), 0, "nothing").await;
+        let (for_clients, clients_addr) = listen(attest::Role::Client).await?;
+        let (for_workers, workers_addr) = listen(attest::Role::Worker).await?;
+        let payment_key = proxy_links.payment_key().context("the simulated proxy has no payment key")?;
+        let models = models(engine).await;
+        let wanted = Wanted { payment_key, clients: clients_addr, workers: workers_addr, models };
+        let root = ground.establish(&wanted, &url).await?;
+        let followed = ground.follow(root).await?;
+        let costs = ground.costs(root, &wanted).await?;
+        let operator = ground.operator();
+        let terms = followed.root();
+        let base = Base { simulated, pccs, clock, followed, operator: operator.raw() };
         // Client and proxy prove themselves to each other as strangers would; the secret lives as long as they do.
         let secret = ApiKey::generate().context("cannot make a secret")?;
+        let proxy_task = base.proxy(&secret, &proxy_links, for_clients, for_workers)?;
+        let (worker_tasks, handles) = base.workers(engine, workers)?;
+        let (client_task, client) = base.client(&secret, listener)?;
+        let mut caretaker_task = Role::new("caretaker of the contracts");
+        let caretaker = Caretaker::new(ground, root, wanted, handles.clone());
+        let (stop, heard) = (caretaker_task.stop.clone(), terms.clone());
+        caretaker_task.tasks.spawn(async move {
+            stop.run_until_cancelled(caretaker.run(heard)).await;
+            Ok(())
+        });
+        let client_policy = simulated.policy_path(attest::Role::Client);
+        let chain = OnChain { url, root, costs, terms, operator, payment_key };
+        let view = View { api, proxy: clients_addr, client_policy, workers: handles, client, chain };
+        let tasks = Tasks {
+            client: client_task,
+            workers: worker_tasks,
+            proxy: proxy_task,
+            caretaker: caretaker_task,
+            devnet: devnet_task,
+            pccs: pccs_task,
+        };
+        Ok(Self { view, tasks })
+    }
+}
 
-        let proxy_links = links(attest::Role::Proxy, "proxy")?;
-        let listen = async |peers| wiring::bind_sessions(proxy_links.listen(ANY_PORT, peers), 0, "nothing").await;
-        let (for_clients, proxy_addr) = listen(attest::Role::Client).await?;
-        let (for_workers, workers_addr) = listen(attest::Role::Worker).await?;
+impl Base<'_> {
+    fn proxy(
+        &self,
+        secret: &ApiKey,
+        links: &Links,
+        clients: Arc<dyn Acceptor>,
+        workers: Arc<dyn Acceptor>,
+    ) -> Result<Role> {
         let config = ProxyConfig {
             is_test: IS_TEST,
+            owner_address: self.operator.clone(),
             client_secret_hash: Some(Hex32::sha256(secret.expose().as_bytes())),
             ..ProxyConfig::default()
         };
-        let mut proxy_task = Role::new("proxy");
-        let proxy = Proxy::new(config, wiring::clock(), for_clients, for_workers);
-        let stop = proxy_task.stop.clone();
-        proxy_task.tasks.spawn(async move {
-            proxy.run(stop).await;
+        let followed = self.followed.clone();
+        let (proxy, beside) = role::proxy::by_root(config, Arc::clone(&self.clock), clients, workers, links, followed)?;
+        let mut task = Role::new("proxy");
+        let stop = task.stop.clone();
+        task.tasks.spawn(async move {
+            tokio::join!(proxy.run(stop.clone()), stop.run_until_cancelled(beside));
             Ok(())
         });
+        Ok(task)
+    }
 
-        let mut worker_tasks = Role::new("worker");
+    fn workers(&self, engine: &Chosen, count: u16) -> Result<(Role, Vec<WorkerHandle>)> {
+        let mut task = Role::new("worker");
         let mut handles = Vec::new();
-        for number in 0..workers {
-            let mut config = WorkerConfig { is_test: IS_TEST, ..WorkerConfig::default() };
-            wiring::fit_slots(&mut config, engine.engine.as_ref(), workers);
-            let links = links(attest::Role::Worker, &format!("worker {number}"))?;
-            let dialers = wiring::dialers(&[workers_addr], &links);
-            let mut worker = Worker::new(config, wiring::clock(), Arc::clone(&engine.engine), dialers)?;
+        for number in 0..count {
+            let mut config =
+                WorkerConfig { is_test: IS_TEST, owner_address: self.operator.clone(), ..WorkerConfig::default() };
+            wiring::fit_slots(&mut config, engine.engine.as_ref(), count);
+            let links = self.links(attest::Role::Worker, &format!("worker {number}"))?;
+            let (engine, clock) = (Arc::clone(&engine.engine), Arc::clone(&self.clock));
+            let (mut worker, beside) =
+                role::worker::by_root(config, clock, engine, None, &links, self.followed.untold())?;
             if let Some(prover) = links.prover() {
                 worker = worker.with_prover(prover);
             }
             handles.push(worker.handle());
-            let stop = worker_tasks.stop.clone();
-            worker_tasks.tasks.spawn(async move {
-                worker.run(stop).await;
+            let stop = task.stop.clone();
+            task.tasks.spawn(async move {
+                tokio::join!(worker.run(stop.clone()), stop.run_until_cancelled(beside));
                 Ok(())
             });
         }
+        Ok((task, handles))
+    }
 
+    fn client(&self, secret: &ApiKey, listener: TcpListener) -> Result<(Role, ClientHandle)> {
         let config = ClientConfig {
-            listen: api,
+            listen: listener.local_addr()?,
             is_test: IS_TEST,
+            owner_address: self.operator.clone(),
             auth_secret: AuthSecret::new(secret.expose()),
             ..ClientConfig::default()
         };
-        let mut client_task = Role::new("client");
-        let dialers = wiring::dialers(&[proxy_addr], &links(attest::Role::Client, "client")?);
-        let client = Client::new(config, wiring::clock(), dialers)?;
+        let links = self.links(attest::Role::Client, "client")?;
+        let (client, beside) =
+            role::client::by_root(config, Arc::clone(&self.clock), None, &links, self.followed.untold())?;
         let handle = client.handle();
-        let stop = client_task.stop.clone();
-        client_task.tasks.spawn(async move { Ok(client.serve(listener, stop).await?) });
-
-        let client_policy = simulated.policy_path(attest::Role::Client);
-        let view = View { api, proxy: proxy_addr, client_policy, workers: handles, client: handle };
-        let tasks = Tasks { client: client_task, workers: worker_tasks, proxy: proxy_task, pccs: pccs_task };
-        Ok(Self { view, tasks })
+        let mut task = Role::new("client");
+        let stop = task.stop.clone();
+        task.tasks.spawn(async move {
+            let (served, _) = tokio::join!(client.serve(listener, stop.clone()), stop.run_until_cancelled(beside));
+            Ok(served?)
+        });
+        Ok((task, handle))
     }
+
+    fn links(&self, role: attest::Role, instance: &str) -> Result<Links> {
+        links(self.simulated, role, instance, Arc::clone(&self.pccs), Arc::clone(&self.clock))
+    }
+}
+
+/// What the engine serves, if it says so at once.
+async fn models(engine: &Chosen) -> Vec<String> {
+    // An engine over HTTP lists its models when it is asked how it is; a slow one is registered later.
+    let _ = timeout(limits::PATIENCE, engine.engine.health()).await;
+    engine.engine.models().into_iter().take(1).map(|model| model.id).collect()
+}
+
+/// Serves the devnet to every other program of this machine.
+async fn serve_devnet(ground: &Ground) -> Result<(Role, String)> {
+    let listener = TcpListener::bind(ANY_PORT).await.context("cannot listen for the devnet")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let mut task = Role::new("devnet");
+    let (devnet, stop) = (ground.devnet().clone(), task.stop.clone());
+    task.tasks.spawn(async move { Ok(devnet::http::serve(listener, devnet, stop).await?) });
+    Ok((task, url))
 }
 
 /// Serves the simulated vendor's collateral over HTTP, as a vendor would; every role fetches it from there.
@@ -152,13 +262,23 @@ fn links(
     role: attest::Role,
     instance: &str,
     collateral: Arc<dyn CollateralSource>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Links> {
     let node = match role {
         attest::Role::Client => None,
         attest::Role::Proxy | attest::Role::Worker | _ => Some(simulated.node(role, instance, [0; 32])?),
     };
-    let policy = simulated.policy(role)?;
-    Ok(Links::Attested(Attestation::assemble(role, node, policy, collateral)?))
+    let policy = simulated.policy_by_root(role)?;
+    Ok(Links::Attested(Attestation::assemble(role, node, policy, collateral, clock)?))
+}
+
+impl OnChain {
+    /// The proxy's contract of the moment.
+    pub(super) fn contract(&self) -> Address {
+        let root = Arc::clone(&*self.terms.borrow());
+        // The roles work by these parameters, so that there is an address; the root stands in for one.
+        proxy_address(self.operator, &self.payment_key, root.address, &root.state.params).unwrap_or(root.address)
+    }
 }
 
 impl View {
@@ -192,13 +312,16 @@ impl Tasks {
             error = self.client.ended() => error,
             error = self.workers.ended() => error,
             error = self.proxy.ended() => error,
+            error = self.caretaker.ended() => error,
+            error = self.devnet.ended() => error,
             error = self.pccs.ended() => error,
         }
     }
 
     /// Stops the roles, those nearest the app first, so that what runs can finish.
     pub(super) async fn drain(&mut self) -> Result<()> {
-        for role in [&mut self.client, &mut self.workers, &mut self.proxy, &mut self.pccs] {
+        let Self { client, workers, proxy, caretaker, devnet, pccs } = self;
+        for role in [client, workers, proxy, caretaker, devnet, pccs] {
             role.stop.cancel();
             if timeout(limits::DRAIN_TIMEOUT, role.join()).await.is_err() {
                 return Err(anyhow!("the {} did not finish within {:?}", role.name, limits::DRAIN_TIMEOUT));

@@ -3,6 +3,7 @@
 //! One line when the engine is ready, one for each proxy that is connected, and one for what is waited for.
 //! It looks at the worker's status and decides nothing; the log has the details.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,14 +20,13 @@ pub(super) struct Watch {
     place: String,
     proxies: Vec<SocketAddr>,
     engine_told: Option<bool>,
-    proxies_told: Vec<Option<bool>>,
+    proxies_told: BTreeMap<u32, Option<bool>>,
 }
 
 impl Watch {
-    /// For a worker with its engine, where that is, and its proxies in the order of its dialers.
+    /// For a worker with its engine, where that is, and its proxies as they are configured; none for those of a root.
     pub(super) fn new(worker: WorkerHandle, engine: Arc<dyn Engine>, place: String, proxies: Vec<SocketAddr>) -> Self {
-        let proxies_told = vec![None; proxies.len()];
-        Self { worker, engine, place, proxies, engine_told: None, proxies_told }
+        Self { worker, engine, place, proxies, engine_told: None, proxies_told: BTreeMap::new() }
     }
 
     /// Watches until it is dropped.
@@ -60,10 +60,12 @@ impl Watch {
     fn tell_proxies(&mut self, status: &Status, is_patient: bool) {
         // A worker that does not know its model yet dials nobody.
         let Some(model) = &status.model else { return };
-        for ((proxy, state), told) in self.proxies.iter().zip(&status.proxies).zip(&mut self.proxies_told) {
+        for state in &status.proxies {
+            let told = self.proxies_told.entry(state.number).or_default();
             if !is_news(told, state.connected, is_patient) {
                 continue;
             }
+            let proxy = shown(&self.proxies, state.number);
             if state.connected {
                 terminal::line(&format!("worker: connected to the proxy {proxy} with {model}"));
             } else {
@@ -71,6 +73,12 @@ impl Watch {
             }
         }
     }
+}
+
+/// A proxy's address, as it is configured, or its number in the root's registry.
+fn shown(configured: &[SocketAddr], number: u32) -> String {
+    let place = usize::try_from(number).ok().and_then(|number| configured.get(number));
+    place.map_or_else(|| format!("number {number} of the root contract"), ToString::to_string)
 }
 
 /// Whether to tell this, which is then taken as told.
