@@ -11,6 +11,7 @@ export async function run(chain, codes) {
   await life(chain, codes);
   await deadProxy(chain, codes);
   await granted(chain, codes);
+  await absurdDelay(chain, codes);
 }
 
 async function life(chain, codes) {
@@ -73,6 +74,10 @@ async function life(chain, codes) {
   await tell("charge when closed", charge(230_000_000n), { sender: payer });
   await tell("top up when closed", topUp(TON), { sender: payer, value: nano(1.2) });
   await tell("register when closed", body(OP.register).storeUint(7, 64).storeAddress(owner));
+  await tell("a plain transfer when closed", undefined, { sender: payer, value: 2n * TON });
+  await tell("ask for what came, as a stranger", request(OP.refund), { sender: stranger });
+  await tell("ask for what came", request(OP.refund));
+  await tell("ask for more", request(OP.refund));
   await tell("an unknown op", body(0x12345678));
   await tell("a log entry", body(0x9a1247c0));
   await tell("excesses", body(0x2565934c));
@@ -114,4 +119,17 @@ async function granted(chain, codes) {
     await tell(`${name}: again`, grant, { sender: payer });
     await tell(`${name}: force a refund after it`, body(OP.refund).storeAddress(net.clientOwner));
   }
+}
+
+/** A delay beyond the end of time: the requests work, and charged money that bounces is still kept. */
+async function absurdDelay(chain, codes) {
+  const values = { ...PARAMS, uniqueId: 22, clientDelay: 0xffffffff };
+  const net = await trio(chain, codes, values, { proxyIsDead: true });
+  const { toClient: tell, client, key } = net;
+  const payer = person("payer");
+  const topUp = body(OP.topUp).storeCoins(3n * TON).storeAddress(payer);
+  const grant = signedByProxy(key, OP.grant, client.address, payer, { tokens: 10_000_000n });
+  await tell("absurd delay: top up", topUp, { sender: payer, value: nano(3.2) });
+  await tell("absurd delay: ask for a refund", body(OP.refund).storeAddress(net.clientOwner));
+  await tell("absurd delay: grant, and the charge bounces", grant, { sender: payer });
 }

@@ -60,7 +60,22 @@ export async function run(chain, codes) {
   const masterchain = internal({ to: "-1:" + "33".repeat(32), value: 8n, bounce: false });
   await submit("to the masterchain", { messages: [[3, beginCell().store(storeMessageRelaxed(masterchain)).endCell()]] });
   const event = { info: { type: "external-out", dest: null, createdLt: 0n, createdAt: 0 }, body: codes.wallet };
-  await submit("an event", { messages: [[3, beginCell().store(storeMessageRelaxed(event)).endCell()]] });
+  const eventCell = beginCell().store(storeMessageRelaxed(event)).endCell();
+  await submit("an event", { messages: [[3, eventCell]] });
+  await submit("an event with mode 64", { messages: [[64, eventCell]] });
+  await submit("an event with mode 128", { messages: [[128, eventCell]] });
+  const initOf = (library) => beginCell().storeUint(0, 4).storeMaybeRef(library);
+  const nonsense = beginCell().storeUint(5, 7).endCell();
+  const header = () => beginCell().storeUint(0x10, 6).storeAddress(payee).storeCoins(1n).storeUint(0, 1 + 4 + 4 + 64 + 32);
+  const deploying = {
+    inside: (init) => header().storeUint(0b10, 2).storeBuilder(init).storeBit(0).endCell(),
+    beside: (init) => header().storeUint(0b11, 2).storeRef(init).storeBit(0).endCell(),
+  };
+  for (const [where, message] of Object.entries(deploying)) {
+    await submit(`a library that is none, ${where}`, { messages: [[3, message(initOf(nonsense))]] });
+    await submit(`an empty init, ${where}`, { messages: [[3, message(initOf())]] });
+    await submit(`an init that is none, ${where}`, { messages: [[3, message(beginCell().storeUint(1, 1))]] });
+  }
 
   await say("owner sends", body(SEND).storeUint(1, 8).storeRef(pay(9n)).endCell());
   await say("owner sends what it sent", body(SEND).storeUint(64, 8).storeRef(pay(0n)).endCell(), { value: TON });

@@ -273,6 +273,8 @@ fn leaving(table: &mut Table) {
     table.row("client", "ask for the refund", (OWNER, trio.client), TON, refund());
     table.scene.wait(501);
     table.row("client", "take the refund", (OWNER, trio.client), TON, refund());
+    table.scene.send(STRANGER, trio.client, TON, Cell::default());
+    table.row("client", "take what came later", (OWNER, trio.client), TON, refund());
     let last = trio.signed(last_payout(trio.worker, QUERY, 1));
     table.row("worker", "last payout", (STRANGER, trio.worker), TON, last);
     table.row("worker", "leave", (OWNER, trio.worker), TON, worker::Close { query_id, excesses_to }.to_cell());

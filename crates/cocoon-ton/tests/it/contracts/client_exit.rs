@@ -1,8 +1,10 @@
 //! How a client's owner leaves: with the proxy, or alone; and what becomes of charges that meet a leaving owner or a dead
 //! proxy.
 
+use cocoon_ton::Cell;
+use cocoon_ton::contract::message::comment;
 use cocoon_ton::contract::note::ClientPayload;
-use cocoon_ton::contract::{Lifecycle, signed};
+use cocoon_ton::contract::{Lifecycle, Params, signed};
 use cocoon_units::Nano;
 
 use super::client::{increase_stake, refusal, register, request_refund, secret, secret_and_top_up, top_up, withdraw};
@@ -157,6 +159,45 @@ fn a_closing_client_takes_top_ups_and_pays_no_withdrawal() {
         assert_eq!(stage.owner_asks_client(body).exit(stage.client), exit::OK);
     }
     assert_eq!(stage.client().unlock_unix_s, unlock, "nothing moves the end of the delay");
+}
+
+/// No fault of the proxy and no operation: a payout from elsewhere, or a wallet that pays the wrong address.
+#[test]
+fn coins_that_arrive_after_a_close_go_to_the_owner() {
+    let mut stage = Stage::closed();
+    let ask = |from, exit| refusal("a request of what came", from, FEES, request_refund(), exit);
+    stage.check_refused(stage.client, vec![ask(Who::ClientOwner, exit::CLOSED)]);
+    for _ in 0..2 {
+        stage.send(Who::Stranger, stage.client, TON, Cell::default());
+        stage.check_refused(stage.client, vec![ask(Who::Stranger, exit::OWNER)]);
+        let trace = stage.owner_asks_client(request_refund());
+        assert_eq!(trace.exit(stage.client), exit::OK);
+        assert!(trace.change(stage.client, PURSE) > TON + FEES * 4 / 5);
+        assert_eq!((stage.client().state, stage.coins(stage.client)), (Lifecycle::Closed, FLOOR));
+        assert_eq!(stage.client_note(&trace).payload, None, "none of it was owed");
+    }
+    stage.check_refused(stage.client, vec![ask(Who::ClientOwner, exit::CLOSED)]);
+}
+
+/// The end of such a delay is the end of time; a sum that overflows would fail every request, and lose what bounces.
+#[test]
+fn an_absurd_delay_does_not_lock_the_owner_in() {
+    let absurd = |params: &mut Params| (params.client_delay_s, params.proxy_delay_s) = (u32::MAX, u32::MAX);
+    let owner = Who::ClientOwner.address();
+    let mut stage = Stage::with(absurd);
+    let first = stage.owner_asks_client(request_refund());
+    assert_eq!((first.exit(stage.client), first.paid(stage.client, owner)), (exit::OK, DEPOSIT - CLIENT_STAKE));
+    assert_eq!((stage.client().state, stage.client().unlock_unix_s), (Lifecycle::Closing, u32::MAX));
+    assert_eq!(stage.grant(1_000).paid(stage.client, owner), CLIENT_STAKE - 1_000 * PRICE);
+    stage.send(Who::ProxyOwner, stage.proxy, FEES, comment("c"));
+    assert_eq!((stage.proxy().state, stage.proxy().unlock_unix_s), (Lifecycle::Closing, u32::MAX));
+
+    let mut stage = Stage::without_proxy_and_with(absurd);
+    stage.grant(1_000);
+    assert_eq!((stage.account(), stage.client().unlock_unix_s), ((0, 1_000, 1_000 * PRICE), u32::MAX));
+    stage.deploy_proxy();
+    stage.grant(1_000);
+    assert_eq!((stage.account(), stage.proxy().funds.get()), ((0, 1_000, 0), 1_000 * PRICE));
 }
 
 #[test]

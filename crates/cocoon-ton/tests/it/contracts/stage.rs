@@ -92,22 +92,23 @@ pub(crate) struct Stage {
 impl Stage {
     /// Proxy, client with [`DEPOSIT`], and worker, all deployed.
     pub(crate) fn new() -> Self {
-        let mut stage = Self::without_proxy();
-        stage.deploy_proxy();
-        stage
+        Self::with(|_| ())
     }
 
     /// The same with the network's parameters changed.
     pub(crate) fn with(change: impl FnOnce(&mut Params)) -> Self {
-        let mut stage = Self::build(change);
+        let mut stage = Self::without_proxy_and_with(change);
         stage.deploy_proxy();
-        stage.deploy_clients();
         stage
     }
 
     /// The proxy's contract does not exist (yet).
     pub(crate) fn without_proxy() -> Self {
-        let mut stage = Self::build(|_| ());
+        Self::without_proxy_and_with(|_| ())
+    }
+
+    pub(crate) fn without_proxy_and_with(change: impl FnOnce(&mut Params)) -> Self {
+        let mut stage = Self::build(change);
         stage.deploy_clients();
         stage
     }
@@ -318,7 +319,10 @@ fn sent(message: &Message, wanted: Address) -> Option<Sent> {
         MessageKind::Internal { to, value, bounced: false, .. } if *to == wanted => {
             Some(Sent { op: message.body.as_slice().ok()?.load_u32().ok()?, value: value.get() })
         }
-        MessageKind::Internal { .. } | MessageKind::ExternalIn { .. } | MessageKind::ExternalOut { .. } => None,
+        MessageKind::Internal { .. }
+        | MessageKind::ExternalIn { .. }
+        | MessageKind::ExternalOut { .. }
+        | MessageKind::Unreadable => None,
     }
 }
 

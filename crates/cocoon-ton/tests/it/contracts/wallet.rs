@@ -1,5 +1,6 @@
 //! The wallet: what its key may send, what its owner may say, and that no order is ever used twice, paid or not.
 
+use cocoon_ton::chain::MessageKind;
 use cocoon_ton::contract::message::comment;
 use cocoon_ton::contract::message::wallet::{Order, OwnerSend};
 use cocoon_ton::contract::{StateInit, WalletState, codes};
@@ -7,7 +8,9 @@ use cocoon_ton::get_method::StackValue;
 use cocoon_ton::{Address, Cell};
 use ed25519_dalek::{Signer as _, SigningKey};
 use tycho_types::cell::CellBuilder;
-use tycho_types::models::{CurrencyCollection, OwnedRelaxedMessage, RelaxedIntMsgInfo, RelaxedMsgInfo, StdAddr};
+use tycho_types::models::{
+    CurrencyCollection, OwnedRelaxedMessage, RelaxedExtOutMsgInfo, RelaxedIntMsgInfo, RelaxedMsgInfo, StdAddr,
+};
 
 use super::scene::{MILLI, NOW, OWNER, STRANGER, Scene, TON, external, person};
 use super::stage::{Trace, longer, shorter};
@@ -71,6 +74,10 @@ fn payment(value: u64) -> Cell {
 }
 
 fn payment_from(src: Option<Address>, value: u64) -> Cell {
+    message(src, value, None)
+}
+
+fn message(src: Option<Address>, value: u64, init: Option<StateInit>) -> Cell {
     CellBuilder::build_from(OwnedRelaxedMessage {
         info: RelaxedMsgInfo::Int(RelaxedIntMsgInfo {
             src: src.map(|src| StdAddr::from(src).into()),
@@ -78,11 +85,44 @@ fn payment_from(src: Option<Address>, value: u64) -> Cell {
             value: CurrencyCollection::new(u128::from(value)),
             ..RelaxedIntMsgInfo::default()
         }),
+        init: init.map(Into::into),
+        body: Cell::default().into(),
+        layout: None,
+    })
+    .unwrap()
+}
+
+fn event() -> Cell {
+    CellBuilder::build_from(OwnedRelaxedMessage {
+        info: RelaxedMsgInfo::ExtOut(RelaxedExtOutMsgInfo { src: None, dst: None, created_lt: 0, created_at: 0 }),
         init: None,
         body: Cell::default().into(),
         layout: None,
     })
     .unwrap()
+}
+
+/// A message that deploys with libraries in a dictionary that is none: in the message, or in a cell of its own.
+fn with_bad_libraries(message: &Cell, in_own_cell: bool) -> Cell {
+    let mut init = CellBuilder::new();
+    init.store_zeros(4).unwrap();
+    init.store_bit_one().unwrap();
+    init.store_reference(CellBuilder::build_from(0x05_u8).unwrap()).unwrap();
+
+    // It ended with: no initial state, and an empty body.
+    let mut head = message.as_slice().unwrap();
+    let head = head.load_prefix(head.size_bits() - 2, 0).unwrap();
+    let mut builder = CellBuilder::new();
+    builder.store_slice(head).unwrap();
+    builder.store_bit_one().unwrap();
+    builder.store_bit(in_own_cell).unwrap();
+    if in_own_cell {
+        builder.store_reference(init.build().unwrap()).unwrap();
+    } else {
+        builder.store_builder(&init).unwrap();
+    }
+    builder.store_bit_zero().unwrap();
+    builder.build().unwrap()
 }
 
 #[test]
@@ -156,7 +196,7 @@ fn an_unpayable_message_does_not_keep_the_others_back() {
     assert_eq!(purse.scene.coins(PAYEE), TON);
 }
 
-/// A malformed message, a foreign source or a mode that does not exist would fail the action phase whatever the mode.
+/// Any of these would fail the action phase whatever the mode, on the network if not here.
 #[test]
 fn a_malformed_wallet_message_cannot_be_replayed_to_burn_fees() {
     let no_message = CellBuilder::build_from(0x1234_u16).unwrap();
@@ -170,6 +210,11 @@ fn a_malformed_wallet_message_cannot_be_replayed_to_burn_fees() {
         ("modes 64 and 128", 192, payment(1)),
         ("mode 4", 4, payment(1)),
         ("mode 8", 8, payment(1)),
+        ("an event that carries the message's value", 64, event()),
+        ("an event that carries all coins", 128, event()),
+        ("bad libraries", MODE, with_bad_libraries(&payment(1), false)),
+        ("bad libraries in a cell of their own", MODE, with_bad_libraries(&payment(1), true)),
+        ("an event with bad libraries", MODE, with_bad_libraries(&event(), false)),
     ] {
         let mut purse = Purse::new();
         let order = purse.order(vec![(MODE, payment(5)), (mode, message)]);
@@ -181,6 +226,16 @@ fn a_malformed_wallet_message_cannot_be_replayed_to_burn_fees() {
         assert_eq!(purse.submit(again).err(), Some(Some(1032)), "{what}");
         assert_eq!(purse.coins(), coins, "{what}");
     }
+}
+
+#[test]
+fn a_wallet_announces_and_deploys() {
+    let mut purse = Purse::new();
+    let trace = purse.pay(vec![(MODE, event())]);
+    assert!(matches!(trace.0[0].out_messages[0].kind, MessageKind::ExternalOut { .. }));
+    let init = StateInit { code: Cell::default(), data: purse.scene.data(purse.wallet) };
+    let trace = purse.pay(vec![(MODE, message(None, 1, Some(init)))]);
+    assert_eq!((trace.0[0].out_messages.len(), purse.state().seqno), (1, 2));
 }
 
 #[test]

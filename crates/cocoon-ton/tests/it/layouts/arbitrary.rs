@@ -104,6 +104,7 @@ pub(crate) fn root_state() -> impl Strategy<Value = RootState> {
                 version,
                 proxy_hashes,
                 registered_proxies,
+                odd_proxies: BTreeMap::new(),
                 last_proxy_seqno,
                 worker_hashes,
                 model_hashes,

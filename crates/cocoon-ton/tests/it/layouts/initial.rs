@@ -1,6 +1,6 @@
 //! Initial states are v3's, bit for bit, with our code: addresses are those that v3's layout gives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cocoon_ton::Address;
 use cocoon_ton::contract::{
@@ -8,6 +8,7 @@ use cocoon_ton::contract::{
     client_address, codes, proxy_address, worker_address,
 };
 use cocoon_units::{Multiplier, Multipliers, Nano};
+use tycho_types::cell::CellBuilder;
 
 use super::by_hand::{Hand, Known};
 
@@ -191,6 +192,26 @@ fn a_root_with_one_of_each_is_v3s_layout() {
     };
     assert_eq!(state.to_cell().repr_hash().0, by_hand.known().hash);
     assert_eq!(RootState::parse(&state.to_cell()), Ok(state));
+}
+
+/// The contract of v3 checks the type bit of a record, and nothing else.
+#[test]
+fn an_odd_proxy_record_of_a_v3_root_is_skipped() {
+    let leaf = |text: &[u8]| {
+        let mut leaf = CellBuilder::new();
+        leaf.store_uint(text.len() as u64, 8).unwrap();
+        leaf.store_raw(text, u16::try_from(text.len() * 8).unwrap()).unwrap();
+        leaf.build().unwrap()
+    };
+    let sound = ProxyRecord::new("10.0.0.1:9000", "10.0.0.1:9001", None).unwrap();
+    let long = [b'a'; 126];
+    let odd: [&[u8]; 6] = [b"", b"a:1  b:2", b"a:1 ", b"a:1 b:2 c:3", b"\xFF:1", &long];
+    for text in odd {
+        let odd_proxies = BTreeMap::from([(3, leaf(text)), (8, leaf(text))]);
+        let registered_proxies = BTreeMap::from([(7, sound.clone())]);
+        let state = RootState { odd_proxies, registered_proxies, ..RootState::initial(OWNER, params()) };
+        assert_eq!(RootState::parse(&state.to_cell()), Ok(state), "{text:?}");
+    }
 }
 
 /// The sum of what later states add to v3 is one bit and one reference at the end.

@@ -148,6 +148,7 @@ fn to_client(world: &mut World, random: &mut Random, index: usize) -> (String, u
         8 => ("a withdrawal".to_owned(), 0, client::Withdraw { query_id, excesses_to }.to_cell()),
         9 | 10 => ("a refund request".to_owned(), 0, client::RequestRefund { query_id, excesses_to }.to_cell()),
         11 => present(world, random, index, signed::grant_refund),
+        12 => (format!("a plain transfer of {amount}"), amount, Cell::default()),
         _ => present(world, random, index, signed::charge),
     }
 }

@@ -9,6 +9,8 @@ use super::world::{CLIENT_DELAY_S, Kind, PROXY_DELAY_S, PURSE, TON, World};
 
 /// Enough for every fee, and for storage of years.
 const VALUE: u64 = TON;
+/// What anything closed keeps.
+const FLOOR: u64 = TON / 100;
 
 pub(crate) fn everyone(world: &mut World, random: &mut Random, told: &mut Vec<String>) -> Result<(), String> {
     let mut living: Vec<usize> = (0..world.parties.len()).filter(|_| random.percent(75)).collect();
@@ -40,7 +42,7 @@ fn leave(world: &mut World, index: usize) -> Result<(), String> {
     let body = match world.parties[index].kind {
         Kind::Client => {
             let state = world.client(index);
-            let left = state.state == Lifecycle::Closed && state.due.get() == 0;
+            let left = state.state == Lifecycle::Closed && state.due.get() == 0 && world.coins(index) <= FLOOR;
             (!left).then(|| client::RequestRefund { query_id, excesses_to }.to_cell())
         }
         Kind::Worker => Some(worker::Close { query_id, excesses_to }.to_cell()),
@@ -80,6 +82,9 @@ fn check_left(world: &World, index: usize) -> Result<(), String> {
             let state = world.client(index);
             if state.state != Lifecycle::Closed || state.balance.get() != 0 || state.due.get() != 0 {
                 return stuck(format!("{state:?}"));
+            }
+            if world.coins(index) > FLOOR {
+                return stuck(format!("{} of its coins stay", world.coins(index)));
             }
         }
         Kind::Worker => {
