@@ -142,8 +142,8 @@ pub const WALLET_LOOK_MAX: Duration = Duration::from_secs(30);
 pub const WALLET_LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Transactions that are read at a time when looking for our own.
 pub const WALLET_PAGE: usize = 64;
-/// Pages that are read before our own was found. An external lives for two minutes; that strangers should press 16,384
-/// transactions on a wallet in them takes more than a shard can do.
+/// Pages that are read before our own was found. The externals of one call live for ten minutes in all, mostly two;
+/// that strangers should press 16,384 transactions on a wallet in them costs more than the wallet's silence is worth.
 pub const WALLET_PAGES_MAX: usize = 256;
 /// What an external itself costs, deployment included: 0.0025 TON were measured, 0.01 leaves room.
 pub const WALLET_FEE_BASE: Nano = Nano::new(10_000_000);

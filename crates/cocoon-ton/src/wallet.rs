@@ -48,6 +48,11 @@ pub mod mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WalletKind {
     /// Cocoon's: at most four messages at a time, at least 2 TON to send anything, and an owner who can block it.
+    ///
+    /// What its key signs does not name the network. Where one key and owner have this wallet on two of them, as on the
+    /// test network and the main one, anybody can hand in on one what was signed for the other, within its 90 seconds
+    /// and while both wallets have the same seqno. So use a key on one network only: a key made for play money must
+    /// never hold real money.
     Cocoon {
         /// Who may block it and send through it.
         owner: Address,

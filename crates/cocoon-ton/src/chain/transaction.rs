@@ -1,6 +1,7 @@
 //! A transaction as read from its cell: who was called, what came out, what it cost.
 //!
-//! Reading is total and bounded: a cell from a server gives a transaction or [`ChainError::BadAnswer`]. Hashes are
+//! Reading is total and bounded: a cell from a server gives a transaction or [`ChainError::BadAnswer`]. What a block can
+//! hold never fails: one message of a stranger would else hide all that follows it. Hashes are
 //! computed here, never taken from whoever sent the cell.
 
 mod message;
@@ -50,7 +51,7 @@ pub struct Message {
     pub has_state_init: bool,
 }
 
-/// The three kinds of message.
+/// The three kinds of message, and what cannot be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageKind {
     /// Between accounts.
@@ -80,6 +81,9 @@ pub enum MessageKind {
         /// Logical time of its creation.
         created_lt: u64,
     },
+    /// A header that the network lets through and that does not fit here: an address of another form than an account's
+    /// number in a workchain, or more money than there is. Strangers can make such; what they lose is to be understood.
+    Unreadable,
 }
 
 /// How a transaction ended. An exit code of 0 does not mean that messages left: see `action_code`.
@@ -114,8 +118,8 @@ impl Transaction {
             previous: previous(&model),
             account,
             unix_s: model.now,
-            in_message: model.in_msg.as_ref().map(Message::parse).transpose()?,
-            out_messages: out_messages(&model)?,
+            in_message: model.in_msg.as_ref().map(|cell| Message::parse(account, cell)).transpose()?,
+            out_messages: out_messages(account, &model)?,
             fees: nano(model.total_fees.tokens)?,
             outcome: Outcome::of(&info),
             cell,
@@ -137,13 +141,14 @@ fn previous(model: &Model) -> Option<TxId> {
     (!is_first).then_some(TxId { lt: model.prev_trans_lt, hash: model.prev_trans_hash.0 })
 }
 
-fn out_messages(model: &Model) -> Result<Vec<Message>, ChainError> {
+fn out_messages(account: Address, model: &Model) -> Result<Vec<Message>, ChainError> {
     let mut messages = Vec::new();
     for entry in model.out_msgs.values() {
         if messages.len() == OUT_MESSAGES_MAX {
             return Err(ChainError::BadAnswer(format!("a transaction with more than {OUT_MESSAGES_MAX} messages")));
         }
-        messages.push(Message::parse(&entry.map_err(|error| bad("messages that cannot be read", &error))?)?);
+        let cell = entry.map_err(|error| bad("messages that cannot be read", &error))?;
+        messages.push(Message::parse(account, &cell)?);
     }
     Ok(messages)
 }

@@ -8,7 +8,10 @@
 //!    cut off, so makes the root stale, after which a role stops ([`RootWatch::is_stale`]).
 //! 4. With a cache file, a restart neither waits for the chain nor accepts an older root than the last process knew.
 //!
-//! It does not decide what a change means; roles do, each for itself.
+//! It does not decide what a change means; roles do, each for itself. Nor does it compare the chain's time with this
+//! machine's: a development network's time may be set. Under [`ChainPolicy::InsecureReported`], a server that tells a
+//! time far ahead once can so keep a root from ever becoming stale in this process; with proved answers it cannot, since
+//! the time is the block's.
 
 mod cache;
 mod judge;

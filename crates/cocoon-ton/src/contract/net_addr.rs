@@ -42,6 +42,18 @@ impl ProxyRecord {
         Self::from_text(text, pinned)
     }
 
+    /// What a root lists. The root's contract checks the type bit only, so a record may have the form of one and a text
+    /// that cannot be dialled; it is `Err` then, and all of the list's other records count nevertheless.
+    pub(super) fn listed(reader: &mut Reader<'_>, field: &'static str) -> Result<Result<Self, Cell>, StateError> {
+        let leaf = reader.clone();
+        let (text, pinned) = parts(reader, field)?;
+        Ok(Self::from_bytes(text, pinned).map_err(|_| leaf.rest()))
+    }
+
+    fn from_bytes(text: Vec<u8>, pinned: Option<Pin>) -> Result<Self, StateError> {
+        Self::from_text(String::from_utf8(text).map_err(|_| refused("not ASCII"))?, pinned)
+    }
+
     fn from_text(text: String, pinned: Option<Pin>) -> Result<Self, StateError> {
         if text.len() > NET_ADDR_BYTES_MAX {
             return Err(refused("more than 110 bytes"));
@@ -78,14 +90,20 @@ const fn refused(reason: &'static str) -> StateError {
     StateError::Malformed { what: WHAT, field: "endpoints", reason }
 }
 
+/// The parts of a record, whatever its text says.
+fn parts(reader: &mut Reader<'_>, field: &'static str) -> Result<(Vec<u8>, Option<Pin>), StateError> {
+    let has_pin: bool = reader.get(field)?;
+    let len = u16::try_from(reader.uint(7, field)?).map_err(|_| refused("too long"))?;
+    let text = reader.bytes(len, field)?;
+    let pinned = if has_pin { Some(Pin::parse(reader.nested(WHAT, "pin")?)?) } else { None };
+    Ok((text, pinned))
+}
+
 /// `type:uint1 len:uint7 addr:(len*8 bits)`, and for type 1 `^[contract:MsgAddressInt payment_key:uint256]`.
 impl Field for ProxyRecord {
     fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, StateError> {
-        let has_pin: bool = reader.get(field)?;
-        let len = u16::try_from(reader.uint(7, field)?).map_err(|_| refused("too long"))?;
-        let text = String::from_utf8(reader.bytes(len, field)?).map_err(|_| refused("not ASCII"))?;
-        let pinned = if has_pin { Some(Pin::parse(reader.nested(WHAT, "pin")?)?) } else { None };
-        Self::from_text(text, pinned)
+        let (text, pinned) = parts(reader, field)?;
+        Self::from_bytes(text, pinned)
     }
 
     fn write(&self, writer: &mut Writer) {

@@ -29,6 +29,9 @@ pub struct RootState {
     pub proxy_hashes: BTreeSet<[u8; 32]>,
     /// Proxies that may be dialled, by number.
     pub registered_proxies: BTreeMap<u32, ProxyRecord>,
+    /// Records that nobody can dial, by number, as they stand: an empty text, two spaces, more than fits. A v3 root lists
+    /// whatever its owner tells it, and one odd record must not take the network down.
+    pub odd_proxies: BTreeMap<u32, Cell>,
     /// The number that the latest registered proxy got.
     pub last_proxy_seqno: u32,
     /// Images that may be workers.
@@ -48,6 +51,7 @@ impl RootState {
             version: 0,
             proxy_hashes: BTreeSet::new(),
             registered_proxies: BTreeMap::new(),
+            odd_proxies: BTreeMap::new(),
             last_proxy_seqno: 0,
             worker_hashes: BTreeSet::new(),
             model_hashes: BTreeSet::new(),
@@ -69,11 +73,14 @@ impl RootState {
         let params = Params::parse(&reader.get("parameters")?)?;
         params.codes()?;
         reader.end()?;
+        let proxy_hashes = hashes(&mut registry, "proxy images")?;
+        let (registered_proxies, odd_proxies) = proxies(&mut registry)?;
         let state = Self {
             owner,
             version,
-            proxy_hashes: hashes(&mut registry, "proxy images")?,
-            registered_proxies: proxies(&mut registry)?,
+            proxy_hashes,
+            registered_proxies,
+            odd_proxies,
             last_proxy_seqno: registry.get("last proxy number")?,
             worker_hashes: hashes(&mut registry, "worker images")?,
             model_hashes: hashes(&mut registry, "models")?,
@@ -101,14 +108,19 @@ impl RootState {
         let set = |hashes: &BTreeSet<[u8; 32]>| hashes.iter().map(|hash| (HashBytes(*hash), ())).collect::<Vec<_>>();
         let registry = Writer::new()
             .dict(set(&self.proxy_hashes), unit)
-            .dict(self.registered_proxies.iter().map(|(seqno, proxy)| (*seqno, proxy)), |proxy| {
-                Writer::new().put(*proxy).cell()
-            })
+            .dict(self.proxy_leaves(), Cell::clone)
             .put(&self.last_proxy_seqno)
             .dict(set(&self.worker_hashes), unit)
             .dict(set(&self.model_hashes), unit)
             .cell();
         Writer::new().put(&self.owner).put(&self.version).put(&registry).put(&self.params.to_cell()).cell()
+    }
+
+    /// Leaves of all records. A number that has a record which can be dialled has no other.
+    fn proxy_leaves(&self) -> BTreeMap<u32, Cell> {
+        let mut leaves = self.odd_proxies.clone();
+        leaves.extend(self.registered_proxies.iter().map(|(seqno, proxy)| (*seqno, Writer::new().put(proxy).cell())));
+        leaves
     }
 
     /// What proxies charge by.
@@ -129,7 +141,17 @@ fn hashes(reader: &mut Reader<'_>, field: &'static str) -> Result<BTreeSet<[u8; 
     Ok(entries.into_iter().map(|(hash, ())| hash.0).collect())
 }
 
-fn proxies(reader: &mut Reader<'_>) -> Result<BTreeMap<u32, ProxyRecord>, StateError> {
+type Proxies = (BTreeMap<u32, ProxyRecord>, BTreeMap<u32, Cell>);
+
+/// The records that can be dialled, and the others.
+fn proxies(reader: &mut Reader<'_>) -> Result<Proxies, StateError> {
     let field = "registered proxies";
-    Ok(reader.dict(field, REGISTRY_ENTRIES_MAX, |leaf| leaf.get(field))?.into_iter().collect())
+    let (mut known, mut odd) = Proxies::default();
+    for (seqno, listed) in reader.dict(field, REGISTRY_ENTRIES_MAX, |leaf| ProxyRecord::listed(leaf, field))? {
+        match listed {
+            Ok(record) => drop(known.insert(seqno, record)),
+            Err(leaf) => drop(odd.insert(seqno, leaf)),
+        }
+    }
+    Ok((known, odd))
 }

@@ -65,6 +65,7 @@ fn root_lines(root: &RootState) -> Vec<Line> {
     lines.extend(
         root.registered_proxies.iter().map(|(seqno, proxy)| Line::part(format!("number {seqno}"), proxy.show())),
     );
+    lines.extend(root.odd_proxies.keys().map(|seqno| Line::part(format!("number {seqno}"), "cannot be dialled")));
     lines.extend(params_lines(&root.params));
     lines
 }

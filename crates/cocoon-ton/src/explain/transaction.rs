@@ -29,6 +29,7 @@ fn received(message: &Message, names: &Names) -> Vec<Line> {
         MessageKind::Internal { from, value, .. } => format!("{}, with {}", names.show(from), value.show()),
         MessageKind::ExternalIn { .. } => "outside the chain".to_owned(),
         MessageKind::ExternalOut { from, .. } => names.show(from),
+        MessageKind::Unreadable => "somebody, with a header that cannot be told".to_owned(),
     };
     let mut lines = vec![Line::new("from", from)];
     if message.has_state_init {
@@ -43,6 +44,7 @@ fn sent(message: &Message, names: &Names) -> Vec<Line> {
         MessageKind::Internal { to, value, .. } => Line::new("pays", format!("{} to {}", value.show(), names.show(to))),
         MessageKind::ExternalIn { to } => Line::new("sends", names.show(to)),
         MessageKind::ExternalOut { .. } => Line::new("tells", "everybody"),
+        MessageKind::Unreadable => Line::new("sends", "something with a header that cannot be told"),
     };
     let mut lines = vec![to];
     lines.extend(body(message, "for", names));

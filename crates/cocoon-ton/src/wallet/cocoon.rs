@@ -1,6 +1,8 @@
 //! Cocoon's wallet contract (`contracts/wallet.tolk`).
 //!
 //! Its data and what its key signs are laid out in [`contract`]; this is which values a wallet of ours has.
+//!
+//! What its key signs names no network, and its layout is the original's: see [`WalletKind::Cocoon`](super::WalletKind).
 
 use cocoon_units::Nano;
 use ed25519_dalek::VerifyingKey;
@@ -14,6 +16,7 @@ use crate::contract::{self, StateInit, WalletState};
 
 /// Below 2 TON the contract takes no external (exit code 1035).
 pub(super) const FLOOR: Nano = Nano::new(2_000_000_000);
+/// The original's, on every network.
 const SUBWALLET: u32 = 0;
 
 pub(super) fn state_init(key: &VerifyingKey, owner: Address) -> StateInit {

@@ -2,7 +2,9 @@
 //!
 //! What makes a double payment impossible is the seqno. Whatever is made again after an expiry carries the *same*
 //! seqno while that has not moved, so of all externals for one call at most one can land, even if we were wrong about
-//! the expiry; and once the seqno moved, none of the others ever can.
+//! the expiry; and once the seqno moved, none of the others ever can. Which of them it was is known only after looking
+//! for all of them: a flight remembers those that were given up before it, and nothing is made for a new seqno before
+//! that was looked for.
 
 use tycho_types::cell::Cell;
 
@@ -24,6 +26,18 @@ pub(super) struct Flight {
     pub(super) after: Option<TxId>,
     /// What it carries: to whom, and the hash of what it says.
     pub(super) messages: Vec<(Address, [u8; 32])>,
+    /// Externals of the same seqno that were given up before it, for calls that it serves, too.
+    pub(super) earlier: Vec<Earlier>,
+}
+
+/// An external that was given up. It lands after all where the expiry was judged by a server that was ahead of the
+/// wallet's own shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Earlier {
+    pub(super) body_hash: [u8; 32],
+    /// How many of the flight's messages it carried. They are its first: calls keep their order, and those that were
+    /// tried before go in front.
+    pub(super) carried: usize,
 }
 
 /// What the wallet's state says about a flight.
@@ -42,19 +56,32 @@ impl Flight {
     pub(super) const fn judge(&self, seqno: u32, at: Head) -> Verdict {
         if seqno > self.seqno {
             Verdict::Moved
-        } else if at.unix_s > self.valid_until.saturating_add(WALLET_EXPIRY_MARGIN_S) {
+        } else if self.is_too_late(at.unix_s) {
             Verdict::Expired
         } else {
             Verdict::Open
         }
     }
 
-    /// Whether this transaction is its landing.
-    pub(super) fn is_landing(&self, transaction: &Transaction) -> bool {
-        transaction.in_message.as_ref().is_some_and(|message| {
-            matches!(message.kind, MessageKind::ExternalIn { .. }) && message.body.repr_hash().0 == self.body_hash
-        })
+    /// Whether a block of this time can hold neither it nor what was given up before it.
+    pub(super) const fn is_too_late(&self, unix_s: u32) -> bool {
+        unix_s > self.valid_until.saturating_add(WALLET_EXPIRY_MARGIN_S)
     }
+
+    /// How many of its messages this transaction is the landing of; `None` where it is another's.
+    pub(super) fn landed_in(&self, transaction: &Transaction) -> Option<usize> {
+        let body = external_body(transaction)?;
+        if body == self.body_hash {
+            return Some(self.messages.len());
+        }
+        self.earlier.iter().find(|earlier| earlier.body_hash == body).map(|earlier| earlier.carried)
+    }
+}
+
+/// The hash of the body of the external that caused a transaction: the signature is part of it, the header is not.
+pub(super) fn external_body(transaction: &Transaction) -> Option<[u8; 32]> {
+    let message = transaction.in_message.as_ref()?;
+    matches!(message.kind, MessageKind::ExternalIn { .. }).then(|| message.body.repr_hash().0)
 }
 
 /// For each message, what left the wallet for it: messages keep their order, and one that cannot leave is left out.
@@ -75,7 +102,7 @@ pub(super) fn departed(messages: &[Outgoing], transaction: &Transaction) -> Vec<
 fn is_same(message: &Outgoing, out: &Message) -> bool {
     let to = match out.kind {
         MessageKind::Internal { to, .. } => to,
-        MessageKind::ExternalIn { .. } | MessageKind::ExternalOut { .. } => return false,
+        MessageKind::ExternalIn { .. } | MessageKind::ExternalOut { .. } | MessageKind::Unreadable => return false,
     };
     to == message.to && out.body.repr_hash().0 == message.body_hash()
 }
@@ -86,7 +113,8 @@ mod tests {
 
     fn flight() -> Flight {
         let external = Cell::default();
-        Flight { body_hash: [1; 32], external, seqno: 7, valid_until: 1_000, after: None, messages: Vec::new() }
+        let (messages, earlier) = (Vec::new(), Vec::new());
+        Flight { body_hash: [1; 32], external, seqno: 7, valid_until: 1_000, after: None, messages, earlier }
     }
 
     const fn at(unix_s: u32) -> Head {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tycho_types::boc::Boc;
 
-use super::flight::Flight;
+use super::flight::{Earlier, Flight};
 use crate::address::Address;
 use crate::chain::TxId;
 use crate::limits::WALLET_JOURNAL_BYTES_MAX;
@@ -102,6 +102,8 @@ struct Stored {
     body_hash: [u8; 32],
     /// The external, as a bag of cells in hexadecimal.
     external: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<StoredEarlier>,
     end: StoredEnd,
 }
 
@@ -117,6 +119,13 @@ struct StoredMessage {
     to: Address,
     #[serde(with = "hex::serde")]
     body_hash: [u8; 32],
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEarlier {
+    #[serde(with = "hex::serde")]
+    body_hash: [u8; 32],
+    carried: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -157,6 +166,7 @@ impl Stored {
             messages,
             body_hash: flight.body_hash,
             external: Boc::encode_hex(&flight.external),
+            earlier: flight.earlier.iter().map(StoredEarlier::from).collect(),
             end: match entry.end {
                 End::Open => StoredEnd::Open,
                 End::Landed(id) => StoredEnd::Landed(id.into()),
@@ -173,6 +183,7 @@ impl Stored {
             valid_until: self.valid_until,
             after: self.after.map(TxId::from),
             messages: self.messages.into_iter().map(|message| (message.to, message.body_hash)).collect(),
+            earlier: self.earlier.into_iter().map(Earlier::from).collect(),
         };
         let end = match self.end {
             StoredEnd::Open => End::Open,
@@ -180,6 +191,18 @@ impl Stored {
             StoredEnd::Never => End::Never,
         };
         Some(Entry { flight, end })
+    }
+}
+
+impl From<&Earlier> for StoredEarlier {
+    fn from(earlier: &Earlier) -> Self {
+        Self { body_hash: earlier.body_hash, carried: earlier.carried }
+    }
+}
+
+impl From<StoredEarlier> for Earlier {
+    fn from(stored: StoredEarlier) -> Self {
+        Self { body_hash: stored.body_hash, carried: stored.carried }
     }
 }
 
@@ -255,6 +278,7 @@ mod tests {
             valid_until: 99,
             after: Some(TxId { lt: u64::MAX, hash: [2; 32] }),
             messages: vec![(Address::basechain([4; 32]), [5; 32])],
+            earlier: vec![Earlier { body_hash: [6; 32], carried: 1 }],
         };
         Entry { flight, end }
     }

@@ -4,7 +4,8 @@
 //!    and the wallet's money.
 //! 2. One external is under way at a time ([`super::flight`]). It is journaled before it is handed in, and the same
 //!    bytes are handed in again until the seqno moves or it can land no more; then it is made anew, with the seqno
-//!    that the chain says.
+//!    that the chain says. Before anything is made with another seqno, all that was made with the last one is looked
+//!    for: what was given up may have landed after all.
 //! 3. A result names the transaction, and for each message what left: neither an exit code of 0 nor an accepted
 //!    external means that money moved.
 //! 4. After a restart the journaled external is settled first, by looking at the chain. See [`Sender::past`].
@@ -90,8 +91,18 @@ enum PastState {
 struct Job {
     messages: Vec<Outgoing>,
     reply: oneshot::Sender<Result<Sent, SendError>>,
-    /// Externals that were made for it and expired.
+    /// How often it was put back.
     attempts: u32,
+    /// Externals that were made for it, at the wallet's present seqno as far as is known; one may still land.
+    made: Vec<Made>,
+}
+
+/// An external that was made.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    body_hash: [u8; 32],
+    /// The wallet's last transaction then.
+    after: Option<TxId>,
 }
 
 impl Sender {
@@ -118,7 +129,7 @@ impl Sender {
         };
         let (queue, jobs) = mpsc::channel(WALLET_QUEUE_MAX);
         let (settled, past) = watch::channel(PastState::Unsettled);
-        let driver = Driver { chain, wallet, policy, journal, jobs, waiting: VecDeque::new(), settled };
+        let driver = Driver { chain, wallet, policy, journal, jobs, waiting: VecDeque::new(), given_up: None, settled };
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run(entry));
         Ok(Self { shared: Arc::new(Shared { address, kind, queue, past, _driver: tasks }) })
@@ -143,7 +154,7 @@ impl Sender {
             return Err(SendError::Wallet(WalletError::TooManyMessages { found: messages.len(), max }));
         }
         let (reply, result) = oneshot::channel();
-        let job = Job { messages, reply, attempts: 0 };
+        let job = Job { messages, reply, attempts: 0, made: Vec::new() };
         self.shared.queue.send(job).await.map_err(|_| SendError::Stopped)?;
         result.await.unwrap_or(Err(SendError::Stopped))
     }

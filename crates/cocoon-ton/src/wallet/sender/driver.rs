@@ -1,5 +1,6 @@
 //! The task behind a sender: fetches, waits and journals. What it sees is judged in [`flight`](super::super::flight).
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -7,11 +8,11 @@ use cocoon_units::Nano;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::flight::{Flight, Verdict, departed};
+use super::super::flight::{Earlier, Flight, Verdict, departed, external_body};
 use super::super::journal::{End, Entry, Journal, JournalError};
 use super::super::message::Outgoing;
 use super::super::{Deploy, Wallet, WalletError, WalletView};
-use super::{Job, Past, PastState, SendError, Sent};
+use super::{Job, Made, Past, PastState, SendError, Sent};
 use crate::chain::{Chain, ChainError, ChainPolicy, Head, Proof, Transaction, TxId};
 use crate::limits::{
     WALLET_ATTEMPTS_MAX, WALLET_CHAIN_DOWN_MAX, WALLET_LOOK_MAX, WALLET_LOOK_PAUSE, WALLET_PAGE, WALLET_PAGES_MAX,
@@ -31,6 +32,8 @@ pub(super) struct Driver {
     pub(super) jobs: mpsc::Receiver<Job>,
     /// Taken from the queue, and not under way yet.
     pub(super) waiting: VecDeque<Job>,
+    /// The last flight that expired, while calls of it wait and its seqno is not known to have moved.
+    pub(super) given_up: Option<Flight>,
     pub(super) settled: watch::Sender<PastState>,
 }
 
@@ -53,7 +56,7 @@ enum LookError {
 /// How a flight ended.
 enum Landing {
     Landed(Box<Transaction>),
-    /// The seqno went to an external that is not ours.
+    /// The seqno went to an external that none of these calls knows.
     Superseded,
     Expired,
     Refused(Option<i32>),
@@ -72,12 +75,13 @@ impl Driver {
     }
 
     /// Finishes what an earlier process began: hands the same bytes in until they landed or cannot any more.
-    async fn settle_past(&mut self, mut entry: Entry) -> Entry {
-        if entry.end == End::Open {
-            let landing = self.settle(&entry.flight, &mut Vec::new(), Tried::Before).await;
-            entry.end = landing.end();
-            self.note(&entry).await;
+    async fn settle_past(&mut self, entry: Entry) -> Entry {
+        if entry.end != End::Open {
+            return entry;
         }
+        let landing = self.settle(&entry.flight, &mut Vec::new(), Tried::Before).await;
+        let entry = landing.entry(entry.flight);
+        self.note(&entry).await;
         entry
     }
 
@@ -113,14 +117,15 @@ impl Driver {
         if batch.is_empty() {
             return;
         }
-        let messages: Vec<Outgoing> = batch.iter().flat_map(|job| job.messages.iter().cloned()).collect();
-        let flight = match self.depart(&look, &messages).await {
+        let flight = match self.depart(&look, &batch).await {
             Ok(flight) => flight,
             Err(error) => return refuse(batch, &error),
         };
+        let made = Made { body_hash: flight.body_hash, after: look.last };
+        batch.iter_mut().for_each(|job| job.made.push(made));
         let landing = self.settle(&flight, &mut batch, Tried::Never).await;
-        self.note(&Entry { flight, end: landing.end() }).await;
-        self.finish(batch, landing);
+        self.note(&landing.entry(flight.clone())).await;
+        self.finish(flight, batch, landing);
     }
 
     /// The calls that go together: in order, as many as fit one external and the wallet's money.
@@ -148,17 +153,19 @@ impl Driver {
     }
 
     /// Makes the external and journals it. Nothing was handed in yet when this fails.
-    async fn depart(&self, look: &Look, messages: &[Outgoing]) -> Result<Flight, SendError> {
+    async fn depart(&self, look: &Look, batch: &[Job]) -> Result<Flight, SendError> {
+        let messages: Vec<Outgoing> = batch.iter().flat_map(|job| job.messages.iter().cloned()).collect();
         let valid_until = look.at.unix_s.saturating_add(WALLET_VALID_S);
         let deploy = if look.view.deployed { Deploy::No } else { Deploy::Yes };
-        let (external, body) = self.wallet.external(look.view.seqno, valid_until, messages, deploy)?;
+        let (external, body) = self.wallet.external(look.view.seqno, valid_until, &messages, deploy)?;
         let flight = Flight {
             external,
             body_hash: body.repr_hash().0,
             seqno: look.view.seqno,
             valid_until,
-            after: look.last,
+            after: made(batch).map(|made| made.after).fold(look.last, Option::min),
             messages: messages.iter().map(|message| (message.to, message.body_hash())).collect(),
+            earlier: earlier(batch),
         };
         let entry = Entry { flight, end: End::Open };
         self.write(&entry).await.map_err(|error| SendError::Journal(error.to_string()))?;
@@ -221,14 +228,20 @@ impl Driver {
         }
     }
 
-    /// The transaction of a flight whose seqno moved. `None` only when all transactions up to the wallet's last were
-    /// read and it is not among them.
+    /// The transaction of a flight whose seqno moved, or of what was given up before it. `None` only when all
+    /// transactions were read up to the wallet's last, or up to a time at which none of them could land any more, and it
+    /// is not among them.
     async fn find(&self, flight: &Flight, last: Option<TxId>) -> Result<Option<Transaction>, ChainError> {
         let (mut after, address) = (flight.after, self.wallet.address());
         for _ in 0..WALLET_PAGES_MAX {
             let page = self.chain.transactions(&address, after, WALLET_PAGE).await?.for_money(self.policy)?;
-            if let Some(landing) = page.iter().find(|transaction| flight.is_landing(transaction)) {
-                return Ok(Some(landing.clone()));
+            for transaction in &page {
+                if flight.landed_in(transaction).is_some() {
+                    return Ok(Some(transaction.clone()));
+                }
+                if flight.is_too_late(transaction.unix_s) {
+                    return Ok(None);
+                }
             }
             match page.last() {
                 Some(transaction) => after = Some(transaction.id),
@@ -242,19 +255,61 @@ impl Driver {
         Ok(None)
     }
 
-    fn finish(&mut self, batch: Vec<Job>, landing: Landing) {
+    fn finish(&mut self, flight: Flight, batch: Vec<Job>, landing: Landing) {
         match landing {
-            Landing::Landed(transaction) => answer(batch, &transaction),
+            Landing::Landed(transaction) => self.moved_on(batch, Some(&transaction)),
             Landing::Refused(code) => refuse(batch, &self.refusal(code)),
             Landing::Superseded => {
                 tracing::warn!(wallet = %self.wallet.address(), "somebody else sends from this wallet");
+                self.moved_on(batch, None);
+            }
+            Landing::Expired => {
+                self.given_up = Some(flight);
                 self.retry(batch);
             }
-            Landing::Expired => self.retry(batch),
         }
     }
 
-    /// Puts calls back in front, in their order. It is safe: what was made for them can land no more.
+    /// The seqno moved, and all externals that carried it were looked for: `landed` is the one of them that landed. Calls
+    /// that it served are done. What was made for the others can land no more, so they are made anew.
+    fn moved_on(&mut self, batch: Vec<Job>, landed: Option<&Transaction>) {
+        self.given_up = None;
+        let body = landed.and_then(external_body);
+        let is_served = |job: &Job| job.made.iter().any(|made| Some(made.body_hash) == body);
+        let (mut served, unserved): (Vec<Job>, Vec<Job>) = batch.into_iter().partition(is_served);
+        let (waiting_served, waiting): (Vec<Job>, Vec<Job>) = self.waiting.drain(..).partition(is_served);
+        served.extend(waiting_served);
+        self.waiting.extend(waiting);
+        if let Some(transaction) = landed {
+            answer(served, transaction);
+        }
+        self.retry(unserved);
+        self.waiting.iter_mut().for_each(|job| job.made.clear());
+    }
+
+    /// Finds out what became of the flight that was given up, once its seqno moved: it may have landed between the look
+    /// that said that it cannot and this one.
+    async fn reclaim(&mut self, look: &Look) -> Result<(), ChainError> {
+        if self.waiting.iter().all(|job| job.made.is_empty()) {
+            self.given_up = None;
+        }
+        let Some(flight) = self.given_up.clone() else { return Ok(()) };
+        match look.view.seqno.cmp(&flight.seqno) {
+            Ordering::Equal => return Ok(()),
+            // A server that lags. What is made with an old seqno cannot tell what became of a newer one.
+            Ordering::Less => return Err(ChainError::BadAnswer("the wallet's seqno went back".to_owned())),
+            Ordering::Greater => {}
+        }
+        let found = self.find(&flight, look.last).await?;
+        if let Some(transaction) = &found {
+            self.note(&Landing::Landed(Box::new(transaction.clone())).entry(flight)).await;
+        }
+        self.moved_on(Vec::new(), found.as_ref());
+        Ok(())
+    }
+
+    /// Puts calls back in front, in their order. It is safe while they remember what was made for them: it carries the
+    /// seqno that the next one will carry, too, or is looked for before another seqno is used ([`Self::reclaim`]).
     fn retry(&mut self, batch: Vec<Job>) {
         for mut job in batch.into_iter().rev() {
             job.attempts = job.attempts.saturating_add(1);
@@ -286,13 +341,20 @@ impl Driver {
     }
 
     fn refuse_waiting(&mut self, error: &SendError) {
-        refuse(self.waiting.drain(..), error);
+        for job in self.waiting.drain(..) {
+            let mut error = error.clone();
+            // Given up is not undone: only a chain that answers can say that nothing of it landed.
+            if let SendError::ChainDown { in_flight, .. } = &mut error {
+                *in_flight |= !job.made.is_empty();
+            }
+            reply(job.reply, Err(error));
+        }
     }
 
-    async fn look_patiently(&self) -> Result<Look, SendError> {
+    async fn look_patiently(&mut self) -> Result<Look, SendError> {
         let give_up = Instant::now() + WALLET_LOOK_MAX;
         loop {
-            match self.look().await {
+            match self.look_before_departure().await {
                 Ok(look) => return Ok(look),
                 Err(LookError::Wallet(error)) => return Err(error.into()),
                 Err(LookError::Chain(error @ ChainError::Unproved)) => {
@@ -304,6 +366,13 @@ impl Driver {
                 Err(LookError::Chain(_)) => sleep(WALLET_LOOK_PAUSE).await,
             }
         }
+    }
+
+    /// A look after which whatever is made cannot double what was made before.
+    async fn look_before_departure(&mut self) -> Result<Look, LookError> {
+        let look = self.look().await?;
+        self.reclaim(&look).await.map_err(LookError::Chain)?;
+        Ok(look)
     }
 
     async fn look(&self) -> Result<Look, LookError> {
@@ -368,6 +437,35 @@ impl Landing {
             Self::Superseded | Self::Expired | Self::Refused(_) => End::Never,
         }
     }
+
+    /// What the journal keeps: of a flight whose place an earlier external took, only what that one carried.
+    fn entry(&self, mut flight: Flight) -> Entry {
+        if let Self::Landed(transaction) = self {
+            let carried = flight.landed_in(transaction).unwrap_or_default();
+            flight.messages.truncate(carried);
+        }
+        Entry { flight, end: self.end() }
+    }
+}
+
+/// What was made for these calls before.
+fn made(batch: &[Job]) -> impl Iterator<Item = &Made> {
+    batch.iter().flat_map(|job| &job.made)
+}
+
+/// The same, each once, with how much of the new external it carried already.
+fn earlier(batch: &[Job]) -> Vec<Earlier> {
+    let mut all: Vec<Earlier> = Vec::new();
+    for job in batch {
+        for &Made { body_hash, .. } in &job.made {
+            let carried = job.messages.len();
+            match all.iter_mut().find(|earlier| earlier.body_hash == body_hash) {
+                Some(earlier) => earlier.carried = earlier.carried.saturating_add(carried),
+                None => all.push(Earlier { body_hash, carried }),
+            }
+        }
+    }
+    all
 }
 
 fn answer(batch: Vec<Job>, transaction: &Transaction) {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use self::scripted::{Fate, Scripted, body, ton};
 use super::*;
 use crate::chain::Proof;
-use crate::limits::{WALLET_EXPIRY_MARGIN_S, WALLET_VALID_S};
+use crate::limits::{WALLET_EXPIRY_MARGIN_S, WALLET_PAGE, WALLET_PAGES_MAX, WALLET_VALID_S};
 use crate::wallet::Network;
 
 const KIND: WalletKind = WalletKind::V5R1 { network: Network::TESTNET };
@@ -85,6 +85,70 @@ async fn an_expired_external_is_made_anew_with_the_same_seqno() {
     // Even one that never was handed to a block cannot be used any more.
     chain.replay_everything();
     sleep(Duration::from_secs(10)).await;
+    assert_eq!(chain.paid(), [1]);
+}
+
+/// Longer than any flight that nobody took.
+const GIVEN_UP: Duration = Duration::from_secs((WALLET_VALID_S + WALLET_EXPIRY_MARGIN_S) as u64 + 15);
+
+#[tokio::test(start_paused = true)]
+async fn an_external_that_lands_after_it_was_given_up_is_not_paid_twice() {
+    for (fate, made) in [(Fate::LandBehind(GIVEN_UP), 2), (Fate::LandOnceGivenUp, 1)] {
+        let chain = Scripted::new(ton(10));
+        chain.fates([fate]);
+        chain.otherwise(Fate::Drop);
+        let sender = sender(&chain);
+        let sent = sender.send(vec![pay(1)]).await.unwrap();
+        assert_eq!(sent.transaction.id, chain.transactions()[0].id);
+        assert_eq!((chain.paid(), chain.made()), (vec![1], made), "{fate:?}");
+        chain.otherwise(Fate::Land(Duration::ZERO));
+        sender.send(vec![pay(2)]).await.unwrap();
+        assert_eq!(chain.paid(), [1, 2]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_joined_after_an_external_was_given_up_are_paid_when_that_lands() {
+    for fate in [Fate::LandBehind(GIVEN_UP), Fate::LandOnceGivenUp] {
+        let chain = Scripted::new(ton(10));
+        chain.fates([fate]);
+        chain.drop_for(GIVEN_UP);
+        let sender = sender(&chain);
+        let late = async {
+            sleep(Duration::from_secs(10)).await;
+            sender.send(vec![pay(3)]).await
+        };
+        let (first, second, late) = tokio::join!(sender.send(vec![pay(1)]), sender.send(vec![pay(2)]), late);
+        let (first, second, late) = (first.unwrap(), second.unwrap(), late.unwrap());
+        assert_eq!(chain.paid(), [1, 2, 3], "{fate:?}");
+        assert_eq!((first.transaction.id, &first.messages[0].body), (chain.transactions()[0].id, &body(1)));
+        assert_eq!((second.transaction.id, &second.messages[0].body), (chain.transactions()[0].id, &body(2)));
+        assert_eq!(late.transaction.id, chain.transactions()[1].id);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_still_knows_the_external_that_was_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
+    let chain = Scripted::new(ton(10));
+    chain.fates([Fate::LandBehind(GIVEN_UP + Duration::from_secs(30))]);
+    chain.otherwise(Fate::Drop);
+    let first = journaled(&chain, Some(journal.clone()));
+    let late = async {
+        sleep(Duration::from_secs(10)).await;
+        first.send(vec![pay(2)]).await
+    };
+    let both = async { tokio::join!(first.send(vec![pay(1)]), late) };
+    tokio::time::timeout(GIVEN_UP, both).await.unwrap_err();
+    assert_eq!(chain.made(), 2);
+    stop(first).await;
+
+    let second = journaled(&chain, Some(journal));
+    let past = second.past().await.unwrap();
+    assert_eq!(past.outcome, PastOutcome::Landed(chain.transactions()[0].id));
+    let to = Address::basechain([9; 32]);
+    assert_eq!(past.messages, [(to, body(1).repr_hash().0)], "what only the second one carried did not leave");
     assert_eq!(chain.paid(), [1]);
 }
 
@@ -254,6 +318,24 @@ async fn a_seqno_that_somebody_else_took_is_noticed() {
     sender.send(vec![pay(2)]).await.unwrap();
     assert_eq!(chain.paid(), [1, 2]);
     assert_eq!(chain.seqno(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn transactions_pressed_on_a_wallet_after_the_expiry_do_not_stop_it() {
+    let chain = Scripted::new(ton(10));
+    let sender = sender(&chain);
+    sender.send(vec![pay(1)]).await.unwrap();
+    chain.fates([Fate::Drop]);
+    let strangers = async {
+        sleep(Duration::from_secs(1)).await;
+        chain.steal();
+        chain.down_for(GIVEN_UP + Duration::from_secs(60));
+        sleep(GIVEN_UP).await;
+        chain.press(WALLET_PAGE * WALLET_PAGES_MAX + 1);
+    };
+    let (sent, ()) = tokio::join!(sender.send(vec![pay(2)]), strangers);
+    sent.unwrap();
+    assert_eq!((chain.paid(), chain.made()), (vec![1, 2], 3));
 }
 
 #[tokio::test(start_paused = true)]

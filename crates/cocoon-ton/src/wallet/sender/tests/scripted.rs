@@ -16,6 +16,8 @@ use crate::chain::{
     Account, Chain, ChainError, Head, Message, MessageKind, Outcome, Proof, Proved, Status, Transaction, TxId,
 };
 
+use crate::limits::{WALLET_EXPIRY_MARGIN_S, WALLET_VALID_S};
+
 const BEGIN_UNIX_S: u32 = 1_700_000_000;
 
 /// What happens to an external that is handed in.
@@ -23,6 +25,10 @@ const BEGIN_UNIX_S: u32 = 1_700_000_000;
 pub(super) enum Fate {
     /// It lands after this time, if it is still valid then.
     Land(Duration),
+    /// It lands after this time in a block of the time at which it was handed in: the wallet's shard is behind.
+    LandBehind(Duration),
+    /// The same, right after somebody was told a time at which it cannot land any more.
+    LandOnceGivenUp,
     /// Two copies of it land.
     Twice,
     /// It is taken, and never heard of.
@@ -62,6 +68,8 @@ struct State {
     deployed: bool,
     brought_code: bool,
     pending: Vec<(Instant, Cell)>,
+    /// The same, with the time of the block; `None` lands once it was given up.
+    behind: Vec<(Option<Instant>, Cell, u32)>,
     handed: Vec<Cell>,
     transactions: Vec<Transaction>,
     paid: Vec<u32>,
@@ -94,6 +102,7 @@ impl Scripted {
             deployed: false,
             brought_code: false,
             pending: Vec::new(),
+            behind: Vec::new(),
             handed: Vec::new(),
             transactions: Vec::new(),
             paid: Vec::new(),
@@ -132,6 +141,19 @@ impl Scripted {
 
     pub(super) fn block(&self) {
         self.state.lock().unwrap().blocked = true;
+    }
+
+    /// Somebody else takes the wallet's seqno.
+    pub(super) fn steal(&self) {
+        let unix_s = self.unix_s();
+        self.now().steal(unix_s);
+    }
+
+    /// Strangers press transactions on the wallet.
+    pub(super) fn press(&self, count: usize) {
+        let unix_s = self.unix_s();
+        let mut state = self.now();
+        (0..count).for_each(|_| state.list(None, Vec::new(), unix_s));
     }
 
     pub(super) fn replay_everything(&self) {
@@ -184,6 +206,7 @@ impl Scripted {
             let landed_at = BEGIN_UNIX_S + u32::try_from((at - self.began).as_secs()).unwrap();
             state.land(&external, landed_at);
         }
+        state.land_behind(|at, _| at.is_some_and(|at| at <= now));
         state
     }
 
@@ -202,6 +225,14 @@ fn down() -> ChainError {
 impl State {
     fn last(&self) -> Option<TxId> {
         self.transactions.last().map(|transaction| transaction.id)
+    }
+
+    fn land_behind(&mut self, is_due: impl Fn(Option<Instant>, u32) -> bool) {
+        let all = std::mem::take(&mut self.behind);
+        let (due, later) = all.into_iter().partition(|(at, _, unix_s)| is_due(*at, *unix_s));
+        self.behind = later;
+        let due: Vec<(Option<Instant>, Cell, u32)> = due;
+        due.iter().for_each(|(_, external, unix_s)| self.land(external, *unix_s));
     }
 
     /// What the contract does: seqno and time are checked, then each message leaves.
@@ -240,13 +271,17 @@ impl State {
 
     fn step(&mut self, in_message: Message, out_messages: Vec<Message>, unix_s: u32) {
         self.seqno += 1;
-        let lt = u64::from(self.seqno) * 1_000;
+        self.list(Some(in_message), out_messages, unix_s);
+    }
+
+    fn list(&mut self, in_message: Option<Message>, out_messages: Vec<Message>, unix_s: u32) {
+        let lt = self.last().map_or(0, |id| id.lt) + 1_000;
         self.transactions.push(Transaction {
             id: TxId { lt, hash: [u8::try_from(self.seqno).unwrap(); 32] },
             previous: self.last(),
             account: Address::basechain([0; 32]),
             unix_s,
-            in_message: Some(in_message),
+            in_message,
             out_messages,
             fees: Nano::new(1),
             outcome: Outcome { exit_code: Some(0), action_code: Some(0), ..Outcome::default() },
@@ -302,7 +337,7 @@ impl Chain for Scripted {
     }
 
     async fn account(&self, address: &Address) -> Result<Proved<Account>, ChainError> {
-        let state = self.now();
+        let mut state = self.now();
         Self::silent(&state)?;
         let (code, data) = if state.deployed { (Some(Cell::default()), Some(state.data())) } else { (None, None) };
         let account = Account {
@@ -314,6 +349,8 @@ impl Chain for Scripted {
             last: state.last(),
             at: Head { seqno: 1, unix_s: self.unix_s(), lt: 1 },
         };
+        let told = account.at.unix_s;
+        state.land_behind(|at, unix_s| at.is_none() && told > unix_s + WALLET_VALID_S + WALLET_EXPIRY_MARGIN_S);
         Ok(Proved::new(account, state.proof))
     }
 
@@ -340,6 +377,14 @@ impl Chain for Scripted {
         let refused = |code| ChainError::Refused { address: Address::basechain([0; 32]), exit_code: Some(code) };
         match state.fates.pop_front().unwrap_or(otherwise) {
             Fate::Land(after) => state.pending.push((now + after, message.clone())),
+            Fate::LandBehind(after) => {
+                let unix_s = self.unix_s();
+                state.behind.push((Some(now + after), message.clone(), unix_s));
+            }
+            Fate::LandOnceGivenUp => {
+                let unix_s = self.unix_s();
+                state.behind.push((None, message.clone(), unix_s));
+            }
             Fate::Twice => state.pending.extend([(now, message.clone()), (now, message.clone())]),
             Fate::Drop => {}
             Fate::Unreachable => return Err(down()),
