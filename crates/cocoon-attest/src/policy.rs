@@ -40,6 +40,8 @@ pub use self::link::{LinkRules, Mode};
 
 use self::file::Rules;
 use crate::evidence::Format;
+use crate::refusal::Refusal;
+use crate::verdict::Verdict;
 
 /// A policy. Cheap to clone; immutable.
 #[derive(Clone)]
@@ -89,6 +91,34 @@ impl Policy {
             return Ok(self.clone());
         }
         Self::from_toml(&from_root::fill(self.text(), values))
+    }
+
+    /// Whether a verdict of an earlier policy still stands, as far as lists can tell: the image, and a worker's model.
+    /// It takes no evidence and so proves nothing anew; it is what can be known before the peer has answered.
+    ///
+    /// # Errors
+    /// When this policy lists the image or the model no longer.
+    pub fn still_lists(&self, verdict: &Verdict) -> Result<(), Refusal> {
+        let rules = self.rules();
+        if let Some(sha256) = verdict.image_sha256 {
+            rules.image.check_manifest(sha256, verdict.role, rules.root.as_ref())?;
+        }
+        match &verdict.claims {
+            Some(claims) => rules.model.check(claims, None, rules.root.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is for real prompts and money.
+    #[must_use]
+    pub fn is_for_production(&self) -> bool {
+        self.rules().environment == Environment::Production
+    }
+
+    /// Whether it holds values of the root already, which no author of a policy writes.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.rules().root.is_some()
     }
 
     /// The text it was read from.

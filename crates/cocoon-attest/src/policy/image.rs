@@ -96,7 +96,13 @@ impl ImageRules {
         Ok(Some(sha256))
     }
 
-    fn check_manifest(&self, sha256: [u8; 32], role: Option<Role>, root: Option<&RootSection>) -> Result<(), Refusal> {
+    /// The hash of a manifest, whatever it says.
+    pub(super) fn check_manifest(
+        &self,
+        sha256: [u8; 32],
+        role: Option<Role>,
+        root: Option<&RootSection>,
+    ) -> Result<(), Refusal> {
         let (is_listed, expected, remedy) = match (&self.manifests, root) {
             (Listed::Here(list), _) => (
                 list.accepts(&Hex(sha256)),

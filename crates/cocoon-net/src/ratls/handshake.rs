@@ -274,7 +274,15 @@ impl AttestedStream {
     pub(crate) fn into_parts(self) -> (Stream, Peer, Attestation) {
         let TlsStream { session, channel, link, .. } = self.tls;
         let role = link.expected.role;
-        let attestation = Attestation::new(link, channel, self.profile, role.zip(self.generation));
+        let held = match &self.peer {
+            Peer::Attested(peer) => Some(Arc::clone(peer)),
+            Peer::Unattested { .. }
+            | Peer::LoopbackPlain { .. }
+            | Peer::InMemory { .. }
+            | Peer::BehindRouter { .. } => None,
+        };
+        let accepted = held.zip(role.zip(self.generation)).map(|(held, (role, generation))| (held, role, generation));
+        let attestation = Attestation::new(link, channel, self.profile, accepted);
         (Stream::Tls(session), self.peer, attestation)
     }
 }

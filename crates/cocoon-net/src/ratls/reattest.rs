@@ -5,6 +5,9 @@
 //! another policy. The challenge is a query, `attest.challenge`, its answer evidence; neither reaches a role, and data
 //! flows on meanwhile. Whoever does not convince in time loses the connection.
 //!
+//! Whom another policy lists no longer is not asked: the verdict that is held says which image it was, and a peer that
+//! knows what is coming would not answer. It loses the connection before anything else is sent.
+//!
 //! A peer of `cocoon-v1` cannot be asked; its quote is judged again, by what is known by then.
 //!
 //! Everything here is polled by the connection that owns it; there is no task.
@@ -67,7 +70,11 @@ struct Asking {
     verifier: Arc<Verifier>,
     /// The role that the peer has.
     role: Role,
+    /// As it was last accepted.
+    held: Arc<AttestedPeer>,
     generations: watch::Receiver<u64>,
+    /// Until the policy changes, whether or not the peer is being asked.
+    news: Work<u64>,
     state: State,
 }
 
@@ -79,12 +86,18 @@ enum State {
 }
 
 impl Attestation {
-    /// `accepted`: the peer's role and the generation of the policy that accepted it, when one did.
-    pub(super) fn new(link: Arc<Link>, channel: Channel, profile: Profile, accepted: Option<(Role, u64)>) -> Self {
-        let asking = link.verifier.clone().zip(accepted).map(|(verifier, (role, generation))| {
+    /// `accepted`: the peer, its role and the generation of the policy that accepted it, when one did.
+    pub(super) fn new(
+        link: Arc<Link>,
+        channel: Channel,
+        profile: Profile,
+        accepted: Option<(Arc<AttestedPeer>, Role, u64)>,
+    ) -> Self {
+        let asking = link.verifier.clone().zip(accepted).map(|(verifier, (held, role, generation))| {
             let generations = verifier.generations();
             let state = State::rest(&verifier, generations.clone(), generation);
-            Asking { verifier, role, generations, state }
+            let news = news(generations.clone(), generation);
+            Asking { verifier, role, held, generations, news, state }
         });
         Self { link, channel, profile, asking, answering: None, answered_at: None }
     }
@@ -103,6 +116,11 @@ impl Attestation {
             self.answered_at = Some(Instant::now());
         }
         let Some(asking) = &mut self.asking else { return Ok(None) };
+        while let Poll::Ready(generation) = asking.news.as_mut().poll(cx) {
+            let policy = asking.verifier.policy();
+            policy.still_lists(asking.held.verdict()).map_err(ConnectionError::PeerAttestation)?;
+            asking.news = news(asking.generations.clone(), generation);
+        }
         let mut attested = None;
         loop {
             match &mut asking.state {
@@ -119,7 +137,8 @@ impl Attestation {
                     Poll::Pending => return Ok(attested),
                     Poll::Ready(Err(refusal)) => return Err(ConnectionError::PeerAttestation(refusal)),
                     Poll::Ready(Ok(peer)) => {
-                        attested = Some(Peer::Attested(Arc::new(peer)));
+                        asking.held = Arc::new(peer);
+                        attested = Some(Peer::Attested(Arc::clone(&asking.held)));
                         asking.state = State::rest(&asking.verifier, asking.generations.clone(), *generation);
                     }
                 },
@@ -175,6 +194,18 @@ impl State {
             let _ = timeout(after, changed).await;
         }))
     }
+}
+
+/// The next generation of the policy after this one.
+fn news(mut generations: watch::Receiver<u64>, seen: u64) -> Work<u64> {
+    Box::pin(async move {
+        let next = generations.wait_for(|current| *current != seen).await.map(|generation| *generation);
+        match next {
+            Ok(generation) => generation,
+            // The verifier is gone, and with it whoever could change its policy.
+            Err(_) => pending().await,
+        }
+    })
 }
 
 /// Draws a nonce and begins to ask.

@@ -264,6 +264,26 @@ async fn an_image_that_the_root_removes_loses_its_connections() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removed_image_that_does_not_answer_gains_no_time() {
+    let rig = Rig::new();
+    let (dialer, listener) = client_and_proxy(&rig, Mode::SessionKey);
+    let verifier = dialer.verifier.clone().unwrap();
+    let by_root = rig.policy_by_root(Mode::SessionKey);
+    let listed = RootValues {
+        proxy_manifests: [SimImage::for_role(Role::Proxy).manifest().sha256()].into(),
+        ..RootValues::default()
+    };
+    verifier.set_policy(by_root.with_root(&listed).unwrap());
+    // Nobody drives the far side: it neither answers nor hangs up.
+    let (mut near, _far) = connected(&dialer, &listener).await;
+
+    verifier.set_policy(by_root.with_root(&RootValues::default()).unwrap());
+    let ended = tokio::time::timeout(Duration::from_millis(1), near.next()).await.unwrap();
+    let Err(ConnectionError::PeerAttestation(refusal)) = ended else { panic!("{ended:?}") };
+    assert_eq!(refusal.check, Check::Image);
+}
+
+#[tokio::test(start_paused = true)]
 async fn policy_change_forgets_session_keys() {
     let rig = Rig::new();
     let (dialer, listener) = client_and_proxy(&rig, Mode::SessionKey);
