@@ -29,7 +29,7 @@ use self::leaving::{Leaver, Leaving};
 use crate::core::{
     Action, ClientId, Core, Dispatch, Event, RequestKey, RunQuery, Settlement, WorkerChange, WorkerId, WorkerProfile,
 };
-use crate::limits::EVENTS_BATCH_MAX;
+use crate::limits::{EVENTS_BATCH_MAX, LEAVING_TIMEOUT};
 use crate::session::worker_loop::never_sent;
 use crate::status::Board;
 use crate::stream::{Cancelled, ClientLink, Stream};
@@ -103,8 +103,6 @@ pub(crate) struct Hub {
     aftermath: VecDeque<Event>,
     contract: Option<Address>,
     leaving: Leaving,
-    /// How long they may take.
-    patience: Duration,
     board: Arc<Board>,
     drained: CancellationToken,
 }
@@ -127,7 +125,6 @@ impl Hub {
             aftermath: VecDeque::new(),
             contract,
             leaving: Leaving::default(),
-            patience: Duration::ZERO,
             board,
             drained,
         }
@@ -137,7 +134,6 @@ impl Hub {
     pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken, drain: Duration) {
         let mut batch = Vec::with_capacity(EVENTS_BATCH_MAX);
         let mut stopping = false;
-        self.patience = drain;
         loop {
             let late = self.leaving.until().map(Instant::into_std);
             let timeout = [self.core.next_timeout(), late].into_iter().flatten().min();
@@ -219,7 +215,7 @@ impl Hub {
 
     fn leave(&mut self, clients: impl Iterator<Item = ClientId>, workers: impl Iterator<Item = WorkerId>) {
         let workers: Vec<_> = workers.collect();
-        self.leaving.begin(clients, workers.iter().copied(), Instant::now() + self.patience);
+        self.leaving.begin(clients, workers.iter().copied(), Instant::now() + LEAVING_TIMEOUT);
         for worker in workers {
             self.feed(Event::WorkerChanged { worker, change: WorkerChange::Disabled });
         }

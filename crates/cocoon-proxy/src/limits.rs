@@ -109,3 +109,7 @@ pub const CREDIT_SLACK: u64 = 64 << 10;
 /// The least time between two warnings about refused peers, per listener: strangers could fill a log with them. A worker
 /// that is refused tries again for as long as it runs, so one that was left out is told of soon.
 pub const REFUSED_PEER_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long sessions of an old contract may go on, until nothing of them runs. The longest answers fit in; a client
+/// that keeps asking is cut then, and asks again over its next session.
+pub const LEAVING_TIMEOUT: Duration = Duration::from_secs(600);
