@@ -90,6 +90,12 @@ impl Devnet {
 
     fn start(service: Service, options: &Options) -> Self {
         let service = Arc::new(service);
+        // Messages live for two minutes by the newest block, so one that slept must wake with a block of now.
+        if options.auto_tick.is_some()
+            && let Err(error) = service.tick_if_due()
+        {
+            tracing::error!(%error, "the devnet made no block as it began; every further call says the same");
+        }
         let ticker = Ticker::start(&service, options.auto_tick);
         Self { service, _ticker: Arc::new(ticker) }
     }

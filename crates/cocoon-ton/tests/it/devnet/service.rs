@@ -43,6 +43,20 @@ async fn what_it_says_is_proved_by_being_here() {
 }
 
 #[tokio::test]
+async fn a_devnet_that_slept_wakes_with_a_block_of_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |unix_s| Options {
+        clock: Some(Arc::new(FixedClock::at(UnixTime::from_secs_f64(f64::from(unix_s))))),
+        auto_tick: Some(Duration::from_secs(3_600)),
+        ..options()
+    };
+    let devnet = Devnet::open(folder.path(), &at(NOW)).unwrap();
+    devnet.tick().await.unwrap();
+    let woken = Devnet::open(crashed(folder.path()).path(), &at(NOW + 600)).unwrap();
+    assert!(woken.head().await.unwrap().for_display().unix_s >= NOW + 600);
+}
+
+#[tokio::test]
 async fn the_faucet_pays_exactly_and_names_the_transaction() {
     let devnet = Devnet::memory(&options()).unwrap();
     let to = contract(&THROWS).0;
