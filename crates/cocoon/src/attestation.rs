@@ -106,9 +106,7 @@ impl Links {
             return Ok(Self::InsecurePlainLoopback);
         };
         let attestation = Attestation::new(role, ways, config_sha256, images)?;
-        if images == ListedBy::Policy {
-            policy::needs_no_root(&attestation.verifier.policy())?;
-        }
+        policy::is_fit(&attestation.verifier.policy(), images)?;
         #[cfg(feature = "dev")]
         if matches!(ways.evidence, EvidenceFrom::InsecureSimulated(_)) {
             terminal::note(PROVES_NOTHING);
@@ -136,7 +134,7 @@ impl Links {
     pub(crate) fn filler(&self) -> Option<Filler> {
         match self {
             Self::InsecurePlainLoopback => None,
-            Self::Attested(attestation) => Some(Filler::new(Arc::clone(&attestation.verifier))),
+            Self::Attested(attestation) => Some(Filler::new(Arc::clone(&attestation.verifier), attestation.role)),
         }
     }
 

@@ -7,7 +7,7 @@
 //!    which proxies there are, [`network`] makes the terms of a proxy. What changed is logged, once.
 //!
 //! No decision about trust or money is made here. It fails closed: a root that cannot be read for too long counts as
-//! one that lists nothing.
+//! one that lists nothing, and a proxy, which would go on selling by its prices, stops.
 
 #[cfg(feature = "proxy")]
 pub(crate) mod network;
@@ -26,6 +26,8 @@ use cocoon_ton::chain::toncenter::{self, Toncenter};
 use cocoon_ton::chain::watch::{RootConfig, RootWatch};
 use cocoon_ton::keys::Secret;
 use cocoon_ton::{Address, Chain};
+#[cfg(feature = "proxy")]
+use cocoon_units::Clock;
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -193,6 +195,16 @@ impl Followed {
             before = after;
         }
         std::future::pending().await
+    }
+
+    /// Completes once the root was not read for too long.
+    #[cfg(feature = "proxy")]
+    pub(crate) async fn stale(self, clock: Arc<dyn Clock>) {
+        let mut looks = 0_u32;
+        while looks < policy::STALE_LOOKS_MAX {
+            tokio::time::sleep(policy::STALE_LOOK).await;
+            looks = if self.watch.is_stale(clock.unix_now()) { looks.saturating_add(1) } else { 0 };
+        }
     }
 
     /// What it says, version by version.

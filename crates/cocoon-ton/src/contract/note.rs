@@ -79,7 +79,7 @@ pub enum ClientPayload {
         /// The proxy's, by which it finds the connection.
         nonce: u64,
     },
-    /// Its owner got `amount` with the proxy's consent.
+    /// Its owner got `amount`: by a withdrawal, by asking for a refund, or by the proxy's consent.
     RefundGranted {
         /// What was paid.
         amount: Nano,
@@ -266,7 +266,7 @@ impl ClientPayload {
         match self {
             Self::Register { nonce } => format!("registered with nonce {nonce}"),
             Self::TopUp { amount, .. } => format!("topped up by {}", amount.show()),
-            Self::RefundGranted { amount, .. } => format!("{} refunded with the proxy's consent", amount.show()),
+            Self::RefundGranted { amount, .. } => format!("{} paid back to the owner", amount.show()),
             Self::RefundForced { amount, .. } => format!("{} refunded after the delay", amount.show()),
         }
     }

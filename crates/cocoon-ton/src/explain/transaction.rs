@@ -140,7 +140,10 @@ fn unknown(message: &Message) -> String {
 fn result(outcome: &Outcome) -> String {
     let gas = outcome.gas;
     match (outcome.exit_code, outcome.action_code) {
-        (None, _) => "not executed: no code, or too little for gas, as with notes".to_owned(),
+        (None, _) => {
+            "received; no program ran: there is none here yet, or the value is too small for one, as with notes"
+                .to_owned()
+        }
         (Some(0 | 1), None | Some(0)) if !outcome.aborted => format!("done, {gas} gas"),
         (Some(0 | 1), Some(code)) if code != 0 => format!("undone, {gas} gas: {}", exit::describe(code)),
         (Some(code), _) => format!("refused, {gas} gas: {}{}", exit::describe(code), back(outcome)),

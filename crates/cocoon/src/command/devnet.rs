@@ -98,6 +98,7 @@ fn announcement(address: SocketAddr, folder: &Path, head: Head, args: &Args) -> 
     format!(
         "a TON network for development is up; its money is play money\n\n{}\n\n\
          try it\n  \
+         cocoon wallet faucet 10 --chain http://{address}\n  \
          curl http://{address}/dev/status\n  \
          curl http://{address}/dev/faucet -d '{{\"address\": \"UQ…\", \"amount\": \"10\"}}'\n  \
          new TonClient({{ endpoint: \"http://{address}/api/v2/jsonRPC\" }})    in JavaScript, with @ton/ton\n  \

@@ -17,7 +17,7 @@ mod network;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -150,12 +150,14 @@ fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
          try: cocoon attest peer {proxy} --policy {policy}\n\n\
          on a devnet at {chain}\n  \
          root: {root}\n  \
-         try: cocoon root show, cocoon contract show {contract}\n\n\
+         try: cocoon root show{folder}\n  \
+         try: cocoon contract show{folder} {contract}\n\n\
          {costs}\n\n\
          not there yet\n  \
          money: tokens are counted and limited, nothing is paid",
         policy = network.client_policy.display(),
         proxy = network.proxy,
+        folder = folder_option(&network.client_policy),
         chain = network.chain.url,
         root = network.chain.root.friendly(true, true),
         contract = network.chain.contract().friendly(true, true),
@@ -165,6 +167,15 @@ fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
         let _ = write!(text, "\n  model: {remark}");
     }
     text
+}
+
+/// What other commands need to find this network: nothing, where the folder is the one they look into anyway.
+fn folder_option(policy: &Path) -> String {
+    let folder = policy.parent().and_then(Path::parent).unwrap_or(policy);
+    match environment::data_dir() {
+        Ok(default) if default == folder => String::new(),
+        Ok(_) | Err(_) => format!(" --data-dir {}", folder.display()),
+    }
 }
 
 /// How to try it; only true once there is a model.

@@ -28,7 +28,7 @@ use crate::runtime;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cocoon wallet new                              a key in the data folder, readable by you only
-  cocoon wallet faucet 100                       play money, while `cocoon up` or `cocoon devnet` runs
+  cocoon wallet faucet 100                       play money, while `cocoon up` runs; with --chain URL, from a `cocoon devnet`
   cocoon wallet send UQ… 1.5 --comment invoice-7
   cocoon wallet history
   cocoon wallet export > words.txt               24 words, for any TON wallet

@@ -54,7 +54,7 @@ fn an_operator_makes_a_wallet_and_a_network() {
     let (out, _, is_ok) = place.told(&["root", "show"]);
     assert!(is_ok);
     let out = out.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["version 3", "price 7 nano per adjusted token", "time lock 1 hour", "reports it"] {
+    for part in ["version 3", "price 7 nano per adjusted token", "time lock 1 hour", "not proved"] {
         assert!(out.contains(part), "{part:?} is missing in:\n{out}");
     }
     let steward = root["steward"].as_str().unwrap();

@@ -73,12 +73,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let bind = async |addr, peers, setting| wiring::bind_sessions(links.listen(addr, peers), bits, setting).await;
         let (clients, for_clients) = bind(listen.clients, Role::Client, "`clients` under [listen]").await?;
         let (workers, for_workers) = bind(listen.workers, Role::Worker, "`workers` under [listen]").await?;
-        let (proxy, beside) = match plan {
-            None => (Proxy::new(proxy, wiring::clock(), clients, workers), None),
+        let (proxy, beside, followed) = match plan {
+            None => (Proxy::new(proxy, wiring::clock(), clients, workers), None, None),
             Some(plan) => {
                 let followed = Followed::open(&plan, proxy.is_test).await?;
-                let (proxy, beside) = by_root(proxy, wiring::clock(), clients, workers, &links, followed)?;
-                (proxy, Some(beside))
+                let (proxy, beside) = by_root(proxy, wiring::clock(), clients, workers, &links, followed.clone())?;
+                (proxy, Some(beside), Some(followed))
             }
         };
         terminal::line(&format!("proxy: {for_clients} for clients, {for_workers} for workers"));
@@ -88,8 +88,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 None => tokio::join!(links.keep_time(), std::future::pending()),
             }
         };
-        tokio::join!(proxy.run(stop.clone()), stop.run_until_cancelled(beside));
-        Ok(())
+        let stale = async {
+            match followed {
+                Some(followed) => followed.stale(links.clock()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let serving = async { tokio::join!(proxy.run(stop.clone()), stop.run_until_cancelled(beside)) };
+        tokio::pin!(serving);
+        tokio::select! {
+            _ = &mut serving => Ok(()),
+            () = stale => {
+                // What runs may finish; nothing new is sold at prices that may no longer be the network's.
+                stop.cancel();
+                serving.await;
+                anyhow::bail!("the root contract could not be read for two hours: see that the chain under [chain] answers")
+            }
+        }
     })
 }
 

@@ -159,8 +159,10 @@ impl NetworkArgs {
             (Some(url), _) => url.clone(),
             (None, Some(record)) => record.chain.clone(),
             (None, None) => bail!(
-                "which chain? Start `cocoon up` or `cocoon devnet`, and name another one with --chain URL or \
-                 COCOON_CHAIN (toncenter is https://toncenter.com)"
+                "which chain? No network is noted in {}: if `cocoon up` runs with another folder, name it with \
+                 --data-dir; for a `cocoon devnet`, name its address with --chain http://127.0.0.1:PORT or COCOON_CHAIN; \
+                 toncenter is --chain https://toncenter.com",
+                folder.display()
             ),
         };
         let endpoint = base(&endpoint).to_owned();
@@ -221,7 +223,7 @@ pub(crate) fn proof_words(session: &Session, proof: Proof) -> String {
     match proof {
         Proof::Local => "this process runs the chain".to_owned(),
         Proof::Verified { seqno } => format!("checked up to block {seqno} of the masterchain"),
-        Proof::Reported => format!("none: {} reports it", session.endpoint),
+        Proof::Reported => format!("reported by {}, not proved", session.endpoint),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use cocoon_ton::keys::{KeyFile, Mnemonic};
-use cocoon_ton::wallet::Wallet;
+use cocoon_ton::wallet::{Wallet, WalletKind};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -87,9 +87,14 @@ fn told(wallet: &Wallet, args: &WalletArgs, path: &Path, is_sealed: bool) -> Res
         sheet.row(label, words::wallet(&address, kind)).row("", address.raw());
     }
     let sealed = if is_sealed { "sealed with your passphrase" } else { "not sealed; readable by you only" };
-    sheet
-        .row("key", format!("{}, {sealed}", path.display()))
-        .row("back it up", "`cocoon wallet export` prints the words that bring it back");
+    sheet.row("key", format!("{}, {sealed}", path.display())).row(
+        "back it up",
+        format!("`cocoon wallet export --wallet {}` prints the words that bring it back", path.display()),
+    );
+    if let WalletKind::Cocoon { owner } = args.contract(Kind::Main)? {
+        let named = format!("with --kind cocoon --owner {owner}, always: the key file does not remember them");
+        sheet.row("name it", named);
+    }
     Ok(sheet.text())
 }
 
