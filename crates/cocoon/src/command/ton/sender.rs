@@ -1,7 +1,7 @@
 //! The wallet of a command: opened, checked, used once, waited for.
 //!
 //! 1. [`WalletArgs::open`] reads the key file. The passphrase of a sealed one comes from a file or the environment.
-//! 2. [`send`] refuses what the wallet cannot pay, then hands the messages to [`cocoon_ton::wallet::Sender`], which
+//! 2. [`Opened::send`] refuses what the wallet cannot pay, then hands the messages to [`cocoon_ton::wallet::Sender`], which
 //!    sees them through; its journal lies beside the key file, so that a command that was killed is not repeated by the
 //!    next one without notice.
 //! 3. [`arrival`] waits until a message reached a contract, and tells what became of it.
