@@ -1,7 +1,7 @@
 //! A chain over toncenter's HTTP API, version 2. Its answers are reported, not proved.
 //!
-//! 1. [`http`] asks: bounded, with a deadline, no faster than allowed, reads again when the server was busy.
-//! 2. [`answer`] turns JSON into our types; a cell is read from its bytes, never from the server's words about it.
+//! 1. `http` asks: bounded, with a deadline, no faster than allowed, reads again when the server was busy.
+//! 2. `answer` turns JSON into our types; a cell is read from its bytes, never from the server's words about it.
 //! 3. Transactions are checked as far as anything can be: each must hash to what the one after it names, back to the
 //!    one that the caller knows. What the account's *last* transaction is, only the server says; so everything here is
 //!    [`Proof::Reported`], and a production policy refuses it for money.

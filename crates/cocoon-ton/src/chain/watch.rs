@@ -1,7 +1,7 @@
 //! Following the root: who belongs to the network and on which terms, as a snapshot that only ever gets newer.
 //!
 //! 1. The root's account is read when it may have changed, and every `poll` anyway.
-//! 2. [`judge`] decides, without IO, whether what was read replaces what is known: its version must be higher, its
+//! 2. `judge` decides, without IO, whether what was read replaces what is known: its version must be higher, its
 //!    mode and network the same, its layout known to the bit. Everything else keeps the last good one and is a
 //!    [`RootWatch::problem`].
 //! 3. How old the last good reading is counts by the chain's own time in it. A server that freezes the chain, or is

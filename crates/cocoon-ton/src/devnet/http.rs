@@ -1,13 +1,13 @@
 //! The devnet over HTTP: the methods of toncenter v2 that stock clients call, and controls that no real network has.
 //!
 //! - `/api/v2/<method>`: GET with a query, or POST with JSON; `/api/v2/jsonRPC` and `/jsonRPC`: the same as JSON-RPC.
-//! - `/dev/<control>`: faucet, time, blocks, snapshots, state of the network ([`dev`]).
+//! - `/dev/<control>`: faucet, time, blocks, snapshots, state of the network (`dev`).
 //!
-//! What it is not: a server for others. It listens on loopback only, and [`guard`] keeps web pages out, since whoever
+//! What it is not: a server for others. It listens on loopback only, and `guard` keeps web pages out, since whoever
 //! can ask can mint money and move time.
 //!
-//! A request goes: [`connections`] (room for one more) → [`guard`] (may it ask) → a place among the requests and a
-//! deadline → parameters ([`params`]) → [`method`] or [`dev`] → [`reply`]. No lock is held and nothing is remembered
+//! A request goes: `connections` (room for one more) → `guard` (may it ask) → a place among the requests and a
+//! deadline → parameters (`params`) → `method` or `dev` → `reply`. No lock is held and nothing is remembered
 //! between requests.
 
 use std::io;
