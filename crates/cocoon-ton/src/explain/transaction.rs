@@ -130,8 +130,12 @@ fn signed_order(signed: &wallet::SignedOrder) -> Decoded {
     ("an order to a Cocoon wallet".to_owned(), fields)
 }
 
+/// "sign": how the order of a standard wallet, v5r1, begins.
+const V5R1_ORDER: u32 = 0x7369_676e;
+
 fn unknown(message: &Message) -> String {
     match message::op_of(&message.body) {
+        Ok(V5R1_ORDER) => "a signed order to a v5r1 wallet".to_owned(),
         Ok(op) => op::words(op).map_or_else(|| format!("unknown operation {op:08x}"), ToOwned::to_owned),
         Err(_) => "an unknown body".to_owned(),
     }
