@@ -56,14 +56,6 @@ impl Directory {
             std::future::pending().await
         }
     }
-
-    /// Waits until nobody has this number.
-    pub async fn left(&self, number: u32) {
-        let mut dialers = self.dialers.clone();
-        if dialers.wait_for(|dialers| !dialers.contains_key(&number)).await.is_err() {
-            std::future::pending().await
-        }
-    }
 }
 
 /// A list that never changes, numbered from 0.

@@ -92,4 +92,9 @@ Point any OpenAI SDK at it:
 See what was verified:
   cocoon attest --help
 
-Not there yet: payments.";
+See the network's registry, and money on its chain:
+  cocoon root show                            images, models, proxies and prices, and changes that wait
+  cocoon wallet --help
+  cocoon devnet --help                        a chain of your own, with play money
+
+Not there yet: payments between nodes.";

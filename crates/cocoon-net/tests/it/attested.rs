@@ -243,27 +243,6 @@ async fn policy_change_makes_open_connections_prove_themselves_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_that_the_root_removes_loses_its_connections() {
-    let rig = Rig::new();
-    let (dialer, listener) = client_and_proxy(&rig, Mode::SessionKey);
-    let verifier = dialer.verifier.clone().unwrap();
-    let by_root = rig.policy_by_root(Mode::SessionKey);
-    let listed = RootValues {
-        proxy_manifests: [SimImage::for_role(Role::Proxy).manifest().sha256()].into(),
-        ..RootValues::default()
-    };
-    verifier.set_policy(by_root.with_root(&listed).unwrap());
-    let (mut near, far) = connected(&dialer, &listener).await;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(drive(far));
-
-    verifier.set_policy(by_root.with_root(&RootValues::default()).unwrap());
-    let ended = tokio::time::timeout(Duration::from_secs(10), near.next()).await.unwrap();
-    let Err(ConnectionError::PeerAttestation(refusal)) = ended else { panic!("{ended:?}") };
-    assert_eq!(refusal.check, Check::Image);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_removed_image_that_does_not_answer_gains_no_time() {
     let rig = Rig::new();
     let (dialer, listener) = client_and_proxy(&rig, Mode::SessionKey);
