@@ -375,7 +375,7 @@ fn write_write(out: &mut String, field: &Field, declaration: &Declaration) -> Re
         return Ok(());
     };
     let sharing = declaration.fields.iter().filter(|other| other.flag == Some(bit)).count();
-    if matches!(field.kind, Kind::Bare(_) | Kind::Boxed(_)) {
+    if matches!(field.kind, Kind::Bare(_) | Kind::Boxed(_) | Kind::Bytes | Kind::Int256) {
         ensure!(sharing == 1, "{}: {name} cannot share its flag", declaration.name);
         let write = write_expression(&field.kind, name);
         writeln!(out, "if let Some({name}) = &self.{name} {{ {write}; }}")?;

@@ -184,7 +184,7 @@ fn handle_event(link: &Link, event: Event) -> Result<(), Violation> {
     match ProxyToClient::decode(link.version(), data)? {
         ProxyToClient::Answer(answer) => link.handle_answer(answer),
         // Payments are checked and kept once there is money; until then they are told, not used.
-        ProxyToClient::Payment(_) | ProxyToClient::PaymentStatus(_) => Ok(()),
+        ProxyToClient::Payment(_) | ProxyToClient::PaymentStatus(_) | ProxyToClient::Settled { .. } => Ok(()),
     }
 }
 

@@ -179,6 +179,7 @@ fn request(id: u32) -> Encoded {
         min_config_version: 0,
         enable_debug: false,
         answer_credit: Some(256 << 10),
+        receipt: None,
     };
     ClientMessage::Run(run).encode(Version::Extended)
 }

@@ -113,6 +113,7 @@ mod tests {
             min_config_version: 0,
             enable_debug: false,
             answer_credit: None,
+            receipt: None,
         };
         let (summary, passed) = read(RequestKey(1), ClientId(1), 0, run).unwrap();
         assert_eq!((summary.token_limit, summary.choices), (expected_limit, expected_choices));

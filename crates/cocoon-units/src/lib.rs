@@ -29,4 +29,4 @@ mod usage;
 pub use amount::{AdjustedTokens, Nano, RawTokens, Ton, TonError};
 pub use clock::{Clock, FixedClock, UnixTime};
 pub use rate::{Coefficient, Multiplier, Multipliers, NanoPerToken, Pricing};
-pub use usage::{AdjustedUsage, Usage, UsageError};
+pub use usage::{AdjustedUsage, TEMPLATE_TOKENS_MARGIN, Usage, UsageError, most_tokens};

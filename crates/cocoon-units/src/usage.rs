@@ -44,6 +44,28 @@ impl Usage {
     }
 }
 
+/// Tokens that a chat template and its default system prompt may add to the bytes of a prompt.
+/// The recorded template adds 30; templates that describe tools add a few hundred.
+pub const TEMPLATE_TOKENS_MARGIN: u64 = 512;
+
+/// The most that a request can cost: `ceil((prompt bytes + template margin) · largest prompt multiplier + completion
+/// tokens · largest completion multiplier) · coefficient`. No prompt has more tokens than bytes, and usage is floored
+/// kind by kind, so honest usage never exceeds it. `None` when it does not fit 64 bits.
+#[must_use]
+pub fn most_tokens(
+    prompt_bytes: u64,
+    completion_tokens: u64,
+    multipliers: &Multipliers,
+    coefficient: Coefficient,
+) -> Option<AdjustedTokens> {
+    let prompt = u128::from(prompt_bytes).checked_add(u128::from(TEMPLATE_TOKENS_MARGIN))?;
+    let weighed = prompt.checked_mul(u128::from(multipliers.largest_prompt().ten_thousandths()))?.checked_add(
+        u128::from(completion_tokens).checked_mul(u128::from(multipliers.largest_completion().ten_thousandths()))?,
+    )?;
+    let priced = weighed.checked_mul(u128::from(coefficient.thousandths()))?;
+    u64::try_from(priced.div_ceil(SCALE)).ok().map(AdjustedTokens::new)
+}
+
 /// Four disjoint kinds of adjusted tokens, whose sum is known to fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdjustedUsage {

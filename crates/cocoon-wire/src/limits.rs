@@ -52,6 +52,18 @@ pub const SEGMENT_MIN: usize = 4 * 1024;
 /// Longest signed payment: the recorded ones are 180 bytes; a bag of cells with proofs is far below.
 pub const SIGNED_PAYMENT_MAX: usize = 4 * 1024;
 
+/// Longest receipt: ours have about 1 KiB.
+pub const RECEIPT_MAX: usize = 4 * 1024;
+
+/// Longest account tag: a sealed account, amount and id.
+pub const ACCOUNT_TAG_MAX: usize = 512;
+
+/// Most requests asked about at once.
+pub const SETTLED_MAX: usize = 256;
+
+/// Longest document of evidence: that of `cocoon-attest`, with collateral.
+pub const EVIDENCE_MAX: usize = 1024 * 1024;
+
 /// Longest secret of short authorization.
 pub const SECRET_MAX: usize = 256;
 

@@ -22,14 +22,17 @@ use std::fmt;
 use bytes::Bytes;
 use cocoon_units::AdjustedTokens;
 
-use crate::limits::SIGNED_PAYMENT_MAX;
+use self::convert::bounded_bytes;
+use crate::bare::Bare;
+use crate::limits::{ACCOUNT_TAG_MAX, RECEIPT_MAX, SIGNED_PAYMENT_MAX};
+use crate::reader::Reader;
 use crate::version::VersionRange;
-use crate::{DecodeError, RequestId};
+use crate::{DecodeError, Encoded, RequestId, tl};
 
-pub use answer::{Answer, FinalInfo, TokensUsed};
+pub use answer::{Answer, FinalInfo, Proof, TokensUsed};
 pub use client::{
-    AuthChallenge, ClientAnswer, ClientMessage, ClientParams, ClientQuery, ClientRun, ProxyToClient, WorkerInstance,
-    WorkerType, WorkerTypeSummary,
+    AuthChallenge, ClientAnswer, ClientMessage, ClientParams, ClientQuery, ClientRun, ProxyToClient, SettledRequest,
+    WorkerInstance, WorkerType, WorkerTypeSummary,
 };
 pub use worker::{
     CompareBalance, LoadReport, ProxyToWorker, WorkerAnswer, WorkerMessage, WorkerParams, WorkerQuery, WorkerRun,
@@ -92,6 +95,70 @@ pub struct PaymentStatus {
     pub db_tokens: AdjustedTokens,
     /// The most the proxy ever told.
     pub max_tokens: AdjustedTokens,
+}
+
+/// Asks for a receipt. It travels with the request from client to worker; the proxy passes it on and keeps the id only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ReceiptAsk {
+    /// Names the receipt; random, made by the client.
+    pub id: [u8; 32],
+    /// Keys the receipt's digests of request and answer, so that nobody without it can guess at them.
+    pub salt: [u8; 32],
+}
+
+impl fmt::Debug for ReceiptAsk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReceiptAsk")
+    }
+}
+
+impl ReceiptAsk {
+    fn from_tl(ask: &tl::ReceiptAsk) -> Self {
+        Self { id: ask.id, salt: ask.salt }
+    }
+
+    fn to_tl(self) -> tl::ReceiptAsk {
+        tl::ReceiptAsk { id: self.id, salt: self.salt }
+    }
+}
+
+/// A receipt that a worker hands over to a proxy that lost it in a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandedReceipt {
+    /// The signed receipt.
+    pub receipt: Bytes,
+    /// The proxy's own seal on whose request it was.
+    pub account_tag: Bytes,
+}
+
+/// The body of `worker.extendedCompareBalanceWithProxy`: some receipts. An empty one ends the handover.
+///
+/// # Errors
+///
+/// When the bytes are not exactly one `worker.handover` within bounds; the worker is to blame.
+pub fn decode_handover(body: Bytes) -> Result<Vec<HandedReceipt>, DecodeError> {
+    let mut reader = Reader::new(body);
+    match reader.u32()? {
+        tl::WorkerHandover::ID => {
+            let receipts = tl::WorkerHandover::read_last(reader)?.receipts.into_iter();
+            receipts
+                .map(|handed| {
+                    let receipt = bounded_bytes(handed.receipt, "receipt", RECEIPT_MAX)?;
+                    let account_tag = bounded_bytes(handed.account_tag, "account_tag", ACCOUNT_TAG_MAX)?;
+                    Ok(HandedReceipt { receipt, account_tag })
+                })
+                .collect()
+        }
+        other => Err(DecodeError::UnknownConstructor(other)),
+    }
+}
+
+/// The same the other way. Keep it within [`OPAQUE_MAX`](crate::limits::OPAQUE_MAX).
+#[must_use]
+pub fn encode_handover(receipts: &[HandedReceipt]) -> Encoded {
+    let handed =
+        |one: &HandedReceipt| tl::ReceiptHanded { receipt: one.receipt.clone(), account_tag: one.account_tag.clone() };
+    tl::WorkerHandover { receipts: receipts.iter().map(handed).collect() }.encode()
 }
 
 /// What one request came to.

@@ -2191,7 +2191,7 @@ impl Bare for TcpFragment {
     }
 }
 
-/// `client.queryAnswerFailedX request_id:int256 blame:int code:int message:string flags:# retry_after_ms:flags.0?int final_info:flags.1?client.queryFinalInfo = client.QueryAnswerEx`
+/// `client.queryAnswerFailedX request_id:int256 blame:int code:int message:string flags:# retry_after_ms:flags.0?int final_info:flags.1?client.queryFinalInfo receipt:flags.2?bytes evidence:flags.3?int256 = client.QueryAnswerEx`
 pub(crate) struct ClientQueryAnswerFailedX {
     pub(crate) request_id: [u8; 32],
     pub(crate) blame: i32,
@@ -2199,10 +2199,12 @@ pub(crate) struct ClientQueryAnswerFailedX {
     pub(crate) message: String,
     pub(crate) retry_after_ms: Option<i32>,
     pub(crate) final_info: Option<ClientQueryFinalInfo>,
+    pub(crate) receipt: Option<Bytes>,
+    pub(crate) evidence: Option<[u8; 32]>,
 }
 
 impl Bare for ClientQueryAnswerFailedX {
-    const ID: u32 = 0x5aa5_a0d9;
+    const ID: u32 = 0x48dc_bdf5;
     const SIZE_MIN: usize = 48;
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -2210,10 +2212,12 @@ impl Bare for ClientQueryAnswerFailedX {
         let blame = reader.int()?;
         let code = reader.int()?;
         let message = reader.string()?;
-        let flags = reader.flags(3)?;
+        let flags = reader.flags(15)?;
         let retry_after_ms = if flags & 1 == 0 { None } else { Some(reader.int()?) };
         let final_info = if flags & 2 == 0 { None } else { Some(ClientQueryFinalInfo::read(reader)?) };
-        Ok(Self { request_id, blame, code, message, retry_after_ms, final_info })
+        let receipt = if flags & 4 == 0 { None } else { Some(reader.bytes()?) };
+        let evidence = if flags & 8 == 0 { None } else { Some(reader.int256()?) };
+        Ok(Self { request_id, blame, code, message, retry_after_ms, final_info, receipt, evidence })
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -2221,7 +2225,10 @@ impl Bare for ClientQueryAnswerFailedX {
         writer.int(self.blame);
         writer.int(self.code);
         writer.string(&self.message);
-        let flags = u32::from(self.retry_after_ms.is_some()) | (u32::from(self.final_info.is_some()) << 1);
+        let flags = u32::from(self.retry_after_ms.is_some())
+            | (u32::from(self.final_info.is_some()) << 1)
+            | (u32::from(self.receipt.is_some()) << 2)
+            | (u32::from(self.evidence.is_some()) << 3);
         writer.u32(flags);
         if flags & 1 != 0 {
             writer.int(self.retry_after_ms.unwrap_or_default());
@@ -2229,10 +2236,16 @@ impl Bare for ClientQueryAnswerFailedX {
         if let Some(final_info) = &self.final_info {
             final_info.write(writer);
         }
+        if let Some(receipt) = &self.receipt {
+            writer.bytes(receipt);
+        }
+        if let Some(evidence) = &self.evidence {
+            writer.int256(evidence);
+        }
     }
 }
 
-/// `proxy.queryAnswerFailedX request_id:int256 blame:int code:int message:string flags:# retry_after_ms:flags.0?int final_info:flags.1?proxy.queryFinalInfo = proxy.QueryAnswerEx`
+/// `proxy.queryAnswerFailedX request_id:int256 blame:int code:int message:string flags:# retry_after_ms:flags.0?int final_info:flags.1?proxy.queryFinalInfo receipt:flags.2?bytes evidence:flags.3?int256 = proxy.QueryAnswerEx`
 pub(crate) struct ProxyQueryAnswerFailedX {
     pub(crate) request_id: [u8; 32],
     pub(crate) blame: i32,
@@ -2240,10 +2253,12 @@ pub(crate) struct ProxyQueryAnswerFailedX {
     pub(crate) message: String,
     pub(crate) retry_after_ms: Option<i32>,
     pub(crate) final_info: Option<ProxyQueryFinalInfo>,
+    pub(crate) receipt: Option<Bytes>,
+    pub(crate) evidence: Option<[u8; 32]>,
 }
 
 impl Bare for ProxyQueryAnswerFailedX {
-    const ID: u32 = 0x42a9_6575;
+    const ID: u32 = 0x5eb5_018f;
     const SIZE_MIN: usize = 48;
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -2251,10 +2266,12 @@ impl Bare for ProxyQueryAnswerFailedX {
         let blame = reader.int()?;
         let code = reader.int()?;
         let message = reader.string()?;
-        let flags = reader.flags(3)?;
+        let flags = reader.flags(15)?;
         let retry_after_ms = if flags & 1 == 0 { None } else { Some(reader.int()?) };
         let final_info = if flags & 2 == 0 { None } else { Some(ProxyQueryFinalInfo::read(reader)?) };
-        Ok(Self { request_id, blame, code, message, retry_after_ms, final_info })
+        let receipt = if flags & 4 == 0 { None } else { Some(reader.bytes()?) };
+        let evidence = if flags & 8 == 0 { None } else { Some(reader.int256()?) };
+        Ok(Self { request_id, blame, code, message, retry_after_ms, final_info, receipt, evidence })
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -2262,7 +2279,10 @@ impl Bare for ProxyQueryAnswerFailedX {
         writer.int(self.blame);
         writer.int(self.code);
         writer.string(&self.message);
-        let flags = u32::from(self.retry_after_ms.is_some()) | (u32::from(self.final_info.is_some()) << 1);
+        let flags = u32::from(self.retry_after_ms.is_some())
+            | (u32::from(self.final_info.is_some()) << 1)
+            | (u32::from(self.receipt.is_some()) << 2)
+            | (u32::from(self.evidence.is_some()) << 3);
         writer.u32(flags);
         if flags & 1 != 0 {
             writer.int(self.retry_after_ms.unwrap_or_default());
@@ -2270,6 +2290,253 @@ impl Bare for ProxyQueryAnswerFailedX {
         if let Some(final_info) = &self.final_info {
             final_info.write(writer);
         }
+        if let Some(receipt) = &self.receipt {
+            writer.bytes(receipt);
+        }
+        if let Some(evidence) = &self.evidence {
+            writer.int256(evidence);
+        }
+    }
+}
+
+/// `client.queryEndX request_id:int256 final_info:client.queryFinalInfo receipt:bytes evidence:int256 is_head:Bool answer:bytes = client.QueryAnswerEx`
+pub(crate) struct ClientQueryEndX {
+    pub(crate) request_id: [u8; 32],
+    pub(crate) final_info: ClientQueryFinalInfo,
+    pub(crate) receipt: Bytes,
+    pub(crate) evidence: [u8; 32],
+    pub(crate) is_head: bool,
+    pub(crate) answer: Bytes,
+}
+
+impl Bare for ClientQueryEndX {
+    const ID: u32 = 0xe489_3948;
+    const SIZE_MIN: usize = 120;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let request_id = reader.int256()?;
+        let final_info = ClientQueryFinalInfo::read(reader)?;
+        let receipt = reader.bytes()?;
+        let evidence = reader.int256()?;
+        let is_head = reader.bool()?;
+        let answer = reader.bytes()?;
+        Ok(Self { request_id, final_info, receipt, evidence, is_head, answer })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.request_id);
+        self.final_info.write(writer);
+        writer.bytes(&self.receipt);
+        writer.int256(&self.evidence);
+        writer.bool(self.is_head);
+        writer.bytes(&self.answer);
+    }
+}
+
+/// `proxy.queryEndX request_id:int256 final_info:proxy.queryFinalInfo receipt:bytes evidence:int256 is_head:Bool answer:bytes = proxy.QueryAnswerEx`
+pub(crate) struct ProxyQueryEndX {
+    pub(crate) request_id: [u8; 32],
+    pub(crate) final_info: ProxyQueryFinalInfo,
+    pub(crate) receipt: Bytes,
+    pub(crate) evidence: [u8; 32],
+    pub(crate) is_head: bool,
+    pub(crate) answer: Bytes,
+}
+
+impl Bare for ProxyQueryEndX {
+    const ID: u32 = 0x230a_7ce1;
+    const SIZE_MIN: usize = 120;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let request_id = reader.int256()?;
+        let final_info = ProxyQueryFinalInfo::read(reader)?;
+        let receipt = reader.bytes()?;
+        let evidence = reader.int256()?;
+        let is_head = reader.bool()?;
+        let answer = reader.bytes()?;
+        Ok(Self { request_id, final_info, receipt, evidence, is_head, answer })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.request_id);
+        self.final_info.write(writer);
+        writer.bytes(&self.receipt);
+        writer.int256(&self.evidence);
+        writer.bool(self.is_head);
+        writer.bytes(&self.answer);
+    }
+}
+
+/// `client.querySettled request_id:int256 final_info:client.queryFinalInfo receipt:bytes evidence:int256 = client.QuerySettled`
+pub(crate) struct ClientQuerySettled {
+    pub(crate) request_id: [u8; 32],
+    pub(crate) final_info: ClientQueryFinalInfo,
+    pub(crate) receipt: Bytes,
+    pub(crate) evidence: [u8; 32],
+}
+
+impl Bare for ClientQuerySettled {
+    const ID: u32 = 0x03b9_619a;
+    const SIZE_MIN: usize = 112;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let request_id = reader.int256()?;
+        let final_info = ClientQueryFinalInfo::read(reader)?;
+        let receipt = reader.bytes()?;
+        let evidence = reader.int256()?;
+        Ok(Self { request_id, final_info, receipt, evidence })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.request_id);
+        self.final_info.write(writer);
+        writer.bytes(&self.receipt);
+        writer.int256(&self.evidence);
+    }
+}
+
+/// `receipt.ask id:int256 salt:int256 = receipt.Ask`
+pub(crate) struct ReceiptAsk {
+    pub(crate) id: [u8; 32],
+    pub(crate) salt: [u8; 32],
+}
+
+impl Bare for ReceiptAsk {
+    const ID: u32 = 0xba38_a9a2;
+    const SIZE_MIN: usize = 64;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let id = reader.int256()?;
+        let salt = reader.int256()?;
+        Ok(Self { id, salt })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.id);
+        writer.int256(&self.salt);
+    }
+}
+
+/// `receipt.id id:int256 = receipt.Id`
+pub(crate) struct ReceiptId {
+    pub(crate) id: [u8; 32],
+}
+
+impl Bare for ReceiptId {
+    const ID: u32 = 0x4ec1_3daf;
+    const SIZE_MIN: usize = 32;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let id = reader.int256()?;
+        Ok(Self { id })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.id);
+    }
+}
+
+/// `receipt.handed receipt:bytes account_tag:bytes = receipt.Handed`
+pub(crate) struct ReceiptHanded {
+    pub(crate) receipt: Bytes,
+    pub(crate) account_tag: Bytes,
+}
+
+impl Bare for ReceiptHanded {
+    const ID: u32 = 0x261d_1739;
+    const SIZE_MIN: usize = 8;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let receipt = reader.bytes()?;
+        let account_tag = reader.bytes()?;
+        Ok(Self { receipt, account_tag })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(&self.receipt);
+        writer.bytes(&self.account_tag);
+    }
+}
+
+/// `worker.handover receipts:vector receipt.handed = worker.Handover`
+pub(crate) struct WorkerHandover {
+    pub(crate) receipts: Vec<ReceiptHanded>,
+}
+
+impl Bare for WorkerHandover {
+    const ID: u32 = 0x7a88_a759;
+    const SIZE_MIN: usize = 4;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let receipts = reader.vector()?;
+        Ok(Self { receipts })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.vector(&self.receipts);
+    }
+}
+
+/// `client.settledRequest id:int256 tokens:long receipt:bytes = client.SettledRequest`
+pub(crate) struct ClientSettledRequest {
+    pub(crate) id: [u8; 32],
+    pub(crate) tokens: i64,
+    pub(crate) receipt: Bytes,
+}
+
+impl Bare for ClientSettledRequest {
+    const ID: u32 = 0x1f8d_5e23;
+    const SIZE_MIN: usize = 44;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let id = reader.int256()?;
+        let tokens = reader.long()?;
+        let receipt = reader.bytes()?;
+        Ok(Self { id, tokens, receipt })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.id);
+        writer.long(self.tokens);
+        writer.bytes(&self.receipt);
+    }
+}
+
+/// `client.settledRequests requests:vector client.settledRequest = client.SettledRequests`
+pub(crate) struct ClientSettledRequests {
+    pub(crate) requests: Vec<ClientSettledRequest>,
+}
+
+impl Bare for ClientSettledRequests {
+    const ID: u32 = 0x3478_6ae0;
+    const SIZE_MIN: usize = 4;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let requests = reader.vector()?;
+        Ok(Self { requests })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.vector(&self.requests);
+    }
+}
+
+/// `client.evidence document:bytes = client.Evidence`
+pub(crate) struct ClientEvidence {
+    pub(crate) document: Bytes,
+}
+
+impl Bare for ClientEvidence {
+    const ID: u32 = 0x4a6d_116d;
+    const SIZE_MIN: usize = 4;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let document = reader.bytes()?;
+        Ok(Self { document })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.bytes(&self.document);
     }
 }
 
@@ -2301,7 +2568,7 @@ impl Bare for WorkerLoadReport {
     }
 }
 
-/// `client.runQueryX request_id:int256 model_name:string max_coefficient:int max_tokens:int timeout_ms:long min_config_version:int flags:# enable_debug:flags.0?Bool answer_credit:flags.1?int query:bytes = client.QueryAnswerEx`
+/// `client.runQueryX request_id:int256 model_name:string max_coefficient:int max_tokens:int timeout_ms:long min_config_version:int flags:# enable_debug:flags.0?Bool answer_credit:flags.1?int receipt:flags.2?receipt.ask query:bytes = client.QueryAnswerEx`
 pub(crate) struct ClientRunQueryX {
     pub(crate) request_id: [u8; 32],
     pub(crate) model_name: String,
@@ -2311,11 +2578,12 @@ pub(crate) struct ClientRunQueryX {
     pub(crate) min_config_version: i32,
     pub(crate) enable_debug: Option<bool>,
     pub(crate) answer_credit: Option<i32>,
+    pub(crate) receipt: Option<ReceiptAsk>,
     pub(crate) query: Bytes,
 }
 
 impl Bare for ClientRunQueryX {
-    const ID: u32 = 0xa786_1588;
+    const ID: u32 = 0x1443_db05;
     const SIZE_MIN: usize = 64;
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -2325,9 +2593,10 @@ impl Bare for ClientRunQueryX {
         let max_tokens = reader.int()?;
         let timeout_ms = reader.long()?;
         let min_config_version = reader.int()?;
-        let flags = reader.flags(3)?;
+        let flags = reader.flags(7)?;
         let enable_debug = if flags & 1 == 0 { None } else { Some(reader.bool()?) };
         let answer_credit = if flags & 2 == 0 { None } else { Some(reader.int()?) };
+        let receipt = if flags & 4 == 0 { None } else { Some(ReceiptAsk::read(reader)?) };
         let query = reader.bytes()?;
         Ok(Self {
             request_id,
@@ -2338,6 +2607,7 @@ impl Bare for ClientRunQueryX {
             min_config_version,
             enable_debug,
             answer_credit,
+            receipt,
             query,
         })
     }
@@ -2349,13 +2619,18 @@ impl Bare for ClientRunQueryX {
         writer.int(self.max_tokens);
         writer.long(self.timeout_ms);
         writer.int(self.min_config_version);
-        let flags = u32::from(self.enable_debug.is_some()) | (u32::from(self.answer_credit.is_some()) << 1);
+        let flags = u32::from(self.enable_debug.is_some())
+            | (u32::from(self.answer_credit.is_some()) << 1)
+            | (u32::from(self.receipt.is_some()) << 2);
         writer.u32(flags);
         if flags & 1 != 0 {
             writer.bool(self.enable_debug.unwrap_or_default());
         }
         if flags & 2 != 0 {
             writer.int(self.answer_credit.unwrap_or_default());
+        }
+        if let Some(receipt) = &self.receipt {
+            receipt.write(writer);
         }
         writer.bytes(&self.query);
     }
@@ -2402,7 +2677,45 @@ impl Bare for ClientAnswerCredit {
     }
 }
 
-/// `proxy.runQueryX request_id:int256 signed_payment:proxy.SignedPayment coefficient:int timeout_ms:long flags:# enable_debug:flags.0?Bool token_limit:flags.1?int answer_credit:flags.2?int query:bytes = proxy.QueryAnswerEx`
+/// `client.getSettledRequests ids:vector receipt.id = client.SettledRequests`
+pub(crate) struct ClientGetSettledRequests {
+    pub(crate) ids: Vec<ReceiptId>,
+}
+
+impl Bare for ClientGetSettledRequests {
+    const ID: u32 = 0xbc28_dac2;
+    const SIZE_MIN: usize = 4;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let ids = reader.vector()?;
+        Ok(Self { ids })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.vector(&self.ids);
+    }
+}
+
+/// `client.getEvidence sha256:int256 = client.Evidence`
+pub(crate) struct ClientGetEvidence {
+    pub(crate) sha256: [u8; 32],
+}
+
+impl Bare for ClientGetEvidence {
+    const ID: u32 = 0xb2e9_5455;
+    const SIZE_MIN: usize = 32;
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let sha256 = reader.int256()?;
+        Ok(Self { sha256 })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.int256(&self.sha256);
+    }
+}
+
+/// `proxy.runQueryX request_id:int256 signed_payment:proxy.SignedPayment coefficient:int timeout_ms:long flags:# enable_debug:flags.0?Bool token_limit:flags.1?int answer_credit:flags.2?int receipt:flags.3?receipt.ask account_tag:flags.4?bytes query:bytes = proxy.QueryAnswerEx`
 pub(crate) struct ProxyRunQueryX {
     pub(crate) request_id: [u8; 32],
     pub(crate) signed_payment: BoxedProxySignedPayment,
@@ -2411,11 +2724,13 @@ pub(crate) struct ProxyRunQueryX {
     pub(crate) enable_debug: Option<bool>,
     pub(crate) token_limit: Option<i32>,
     pub(crate) answer_credit: Option<i32>,
+    pub(crate) receipt: Option<ReceiptAsk>,
+    pub(crate) account_tag: Option<Bytes>,
     pub(crate) query: Bytes,
 }
 
 impl Bare for ProxyRunQueryX {
-    const ID: u32 = 0x29e8_8edb;
+    const ID: u32 = 0xa191_9fd8;
     const SIZE_MIN: usize = 56;
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -2423,10 +2738,12 @@ impl Bare for ProxyRunQueryX {
         let signed_payment = BoxedProxySignedPayment::read_boxed(reader)?;
         let coefficient = reader.int()?;
         let timeout_ms = reader.long()?;
-        let flags = reader.flags(7)?;
+        let flags = reader.flags(31)?;
         let enable_debug = if flags & 1 == 0 { None } else { Some(reader.bool()?) };
         let token_limit = if flags & 2 == 0 { None } else { Some(reader.int()?) };
         let answer_credit = if flags & 4 == 0 { None } else { Some(reader.int()?) };
+        let receipt = if flags & 8 == 0 { None } else { Some(ReceiptAsk::read(reader)?) };
+        let account_tag = if flags & 16 == 0 { None } else { Some(reader.bytes()?) };
         let query = reader.bytes()?;
         Ok(Self {
             request_id,
@@ -2436,6 +2753,8 @@ impl Bare for ProxyRunQueryX {
             enable_debug,
             token_limit,
             answer_credit,
+            receipt,
+            account_tag,
             query,
         })
     }
@@ -2447,7 +2766,9 @@ impl Bare for ProxyRunQueryX {
         writer.long(self.timeout_ms);
         let flags = u32::from(self.enable_debug.is_some())
             | (u32::from(self.token_limit.is_some()) << 1)
-            | (u32::from(self.answer_credit.is_some()) << 2);
+            | (u32::from(self.answer_credit.is_some()) << 2)
+            | (u32::from(self.receipt.is_some()) << 3)
+            | (u32::from(self.account_tag.is_some()) << 4);
         writer.u32(flags);
         if flags & 1 != 0 {
             writer.bool(self.enable_debug.unwrap_or_default());
@@ -2457,6 +2778,12 @@ impl Bare for ProxyRunQueryX {
         }
         if flags & 4 != 0 {
             writer.int(self.answer_credit.unwrap_or_default());
+        }
+        if let Some(receipt) = &self.receipt {
+            receipt.write(writer);
+        }
+        if let Some(account_tag) = &self.account_tag {
+            writer.bytes(account_tag);
         }
         writer.bytes(&self.query);
     }

@@ -183,6 +183,8 @@ fn run(query: &Sealed, n: u32) -> cocoon_wire::Encoded {
         enable_debug: false,
         token_limit: Some(64),
         answer_credit: Some(1 << 20),
+        receipt: None,
+        account_tag: None,
     })
     .encode(Version::Extended)
 }

@@ -143,6 +143,7 @@ impl Link {
             min_config_version: self.config_version,
             enable_debug: request.enable_debug,
             answer_credit: is_extended.then_some(limits::ANSWER_CREDIT),
+            receipt: None,
         })
     }
 

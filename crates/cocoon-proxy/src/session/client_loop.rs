@@ -71,7 +71,9 @@ async fn shake_hands(connection: &mut Connection, shared: &Shared) -> Result<Rea
         | ClientQuery::RequestRefund
         | ClientQuery::UpdatePaymentStatus
         | ClientQuery::GetWorkerTypes
-        | ClientQuery::GetWorkerTypesV2 => return Err(refuse(&outbox, id, Refusal::WrongOrder)),
+        | ClientQuery::GetWorkerTypesV2
+        | ClientQuery::GetSettledRequests { .. }
+        | ClientQuery::GetEvidence { .. } => return Err(refuse(&outbox, id, Refusal::WrongOrder)),
     };
     match authorized {
         Ok((ready, answer)) => {
@@ -182,6 +184,10 @@ impl ClientSession<'_> {
             ClientQuery::RequestRefund => Question::Refund,
             ClientQuery::Connect { .. } | ClientQuery::AuthorizeShort { .. } | ClientQuery::AuthorizeLong => {
                 return Err(Violation::HandshakeRepeated.into());
+            }
+            ClientQuery::GetSettledRequests { .. } | ClientQuery::GetEvidence { .. } => {
+                let _ = self.link.outbox.refuse(query.id, 404, "not known here");
+                return Ok(());
             }
         };
         self.tell(Input::ClientAsks { client: self.id, query_id: query.id, question }).await

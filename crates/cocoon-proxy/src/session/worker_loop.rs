@@ -210,6 +210,8 @@ impl WorkerSession<'_> {
             enable_debug: body.enable_debug,
             token_limit: Some(dispatch.token_limit),
             answer_credit,
+            receipt: None,
+            account_tag: None,
         };
         let ticket = match self.outbox.send_tracked(ProxyToWorker::Run(run).encode(self.version)) {
             Ok(ticket) => ticket,

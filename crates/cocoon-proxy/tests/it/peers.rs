@@ -276,6 +276,7 @@ pub(crate) fn run_with(id: u8, payload: Bytes) -> ClientRun {
         min_config_version: 3,
         enable_debug: false,
         answer_credit: None,
+        receipt: None,
     }
 }
 

@@ -5,14 +5,16 @@
 
 mod legs;
 
+use bytes::Bytes;
 use cocoon_units::{AdjustedTokens, AdjustedUsage};
 
-use super::convert::{tokens, tokens_out};
+use super::convert::{bounded_bytes, tokens, tokens_out};
 use crate::failure::{Failure, openai_error_body};
 use crate::http::HttpResponse;
+use crate::limits::RECEIPT_MAX;
 use crate::{DecodeError, RequestId, Sealed, tl};
 
-pub(super) use legs::{client_leg, worker_leg};
+pub(super) use legs::{client_final_info, client_final_info_out, client_leg, worker_leg};
 
 /// One message of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +65,39 @@ pub struct FinalInfo {
     pub proxy_start: Option<f64>,
     /// When the proxy ended; client leg only.
     pub proxy_end: Option<f64>,
+    /// What proves the usage. Extended only.
+    pub proof: Option<Proof>,
+}
+
+/// A receipt on its way, and where its key's evidence is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// A signed receipt (`cocoon-receipt`); opaque at this layer, at most [`RECEIPT_MAX`](crate::limits::RECEIPT_MAX)
+    /// bytes.
+    pub receipt: Bytes,
+    /// SHA-256 of the document that says what was verified of the worker; set by the proxy.
+    pub evidence: Option<[u8; 32]>,
+}
+
+impl Proof {
+    /// Reads one of bounded length; an empty receipt is none.
+    fn read(receipt: Option<Bytes>, evidence: Option<[u8; 32]>) -> Result<Option<Self>, DecodeError> {
+        let Some(receipt) = receipt.filter(|receipt| !receipt.is_empty()) else { return Ok(None) };
+        let receipt = bounded_bytes(receipt, "receipt", RECEIPT_MAX)?;
+        Ok(Some(Self { receipt, evidence: evidence.filter(|hash| *hash != [0; 32]) }))
+    }
+
+    fn evidence_out(&self) -> [u8; 32] {
+        self.evidence.unwrap_or_default()
+    }
+
+    pub(super) fn from_tl(receipt: Bytes, evidence: [u8; 32]) -> Result<Option<Self>, DecodeError> {
+        Self::read(Some(receipt), Some(evidence))
+    }
+
+    pub(super) fn to_tl(proof: Option<&Self>) -> (Bytes, [u8; 32]) {
+        proof.map(|proof| (proof.receipt.clone(), proof.evidence_out())).unwrap_or_default()
+    }
 }
 
 /// The counts of `tokensUsed`: already adjusted by coefficient and multipliers.

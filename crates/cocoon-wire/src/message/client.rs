@@ -3,15 +3,17 @@
 use bytes::Bytes;
 use cocoon_units::{AdjustedTokens, Coefficient};
 
-use super::answer::{Answer, client_leg};
+use super::answer::{Answer, FinalInfo, Proof, client_final_info, client_final_info_out, client_leg};
 use super::convert::{
     address, bounded, bounded_bytes, coefficient, coefficient_out, count, count_out, payment_status, proxy_params,
     proxy_params_out, required, signed_payment, signed_payment_out, timeout_from_ms, timeout_from_seconds,
     timeout_to_ms, timeout_to_seconds, tokens, tokens_out, versions,
 };
-use super::{PaymentStatus, ProxyParams, RequestPayment, SignedPayment};
+use super::{PaymentStatus, ProxyParams, ReceiptAsk, RequestPayment, SignedPayment};
 use crate::bare::Bare;
-use crate::limits::{FAILURE_MESSAGE_MAX, MODEL_NAME_MAX, OPAQUE_MAX, SECRET_MAX};
+use crate::limits::{
+    EVIDENCE_MAX, FAILURE_MESSAGE_MAX, MODEL_NAME_MAX, OPAQUE_MAX, RECEIPT_MAX, SECRET_MAX, SETTLED_MAX,
+};
 use crate::reader::Reader;
 use crate::version::VersionRange;
 use crate::{DecodeError, Encoded, RequestId, Sealed, Version, tl};
@@ -56,6 +58,8 @@ pub struct ClientRun {
     pub enable_debug: bool,
     /// Bytes of answer bodies that may be sent at once; none means unlimited. Extended only.
     pub answer_credit: Option<u32>,
+    /// Asks for a receipt. Extended only.
+    pub receipt: Option<ReceiptAsk>,
 }
 
 /// Queries, client to proxy.
@@ -83,6 +87,16 @@ pub enum ClientQuery {
     GetWorkerTypes,
     /// Ask which models are served, worker by worker.
     GetWorkerTypesV2,
+    /// Ask what became of requests whose end was not heard, at most [`SETTLED_MAX`] by their receipts' ids. Extended only.
+    GetSettledRequests {
+        /// Which.
+        ids: Vec<[u8; 32]>,
+    },
+    /// Ask for what was verified of a worker. Extended only.
+    GetEvidence {
+        /// SHA-256 of the document.
+        sha256: [u8; 32],
+    },
 }
 
 /// What a client says about itself.
@@ -142,6 +156,21 @@ pub enum ClientAnswer {
     WorkerTypes(Vec<WorkerTypeSummary>),
     /// To `GetWorkerTypesV2`.
     WorkerTypesV2(Vec<WorkerType>),
+    /// To `GetSettledRequests`: those that cost something.
+    SettledRequests(Vec<SettledRequest>),
+    /// To `GetEvidence`: a document of `cocoon-attest`, in JSON.
+    Evidence(Bytes),
+}
+
+/// What became of a request whose end the client did not hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettledRequest {
+    /// The receipt's id.
+    pub id: [u8; 32],
+    /// What was charged.
+    pub tokens: AdjustedTokens,
+    /// The worker's receipt, if there is one.
+    pub receipt: Option<Bytes>,
 }
 
 /// How a client must prove that it owns its contract.
@@ -205,6 +234,13 @@ pub enum ProxyToClient {
     Payment(RequestPayment),
     /// What has been paid so far.
     PaymentStatus(PaymentStatus),
+    /// What a request came to whose answer the client did not wait for. Extended only.
+    Settled {
+        /// Which request.
+        request_id: RequestId,
+        /// As its last message would have said.
+        info: FinalInfo,
+    },
 }
 
 impl ClientMessage {
@@ -283,6 +319,16 @@ impl ClientQuery {
             tl::ClientGetWorkerTypesV2::ID => {
                 tl::ClientGetWorkerTypesV2::read_last(reader).map(|_| Self::GetWorkerTypesV2)
             }
+            tl::ClientGetSettledRequests::ID => {
+                let ids = tl::ClientGetSettledRequests::read_last(reader)?.ids;
+                if ids.len() > SETTLED_MAX {
+                    return Err(DecodeError::TooLong("ids"));
+                }
+                Ok(Self::GetSettledRequests { ids: ids.into_iter().map(|id| id.id).collect() })
+            }
+            tl::ClientGetEvidence::ID => {
+                Ok(Self::GetEvidence { sha256: tl::ClientGetEvidence::read_last(reader)?.sha256 })
+            }
             other => Err(DecodeError::UnknownConstructor(other)),
         }
     }
@@ -302,6 +348,11 @@ impl ClientQuery {
             Self::UpdatePaymentStatus => tl::ClientUpdatePaymentStatus.encode(),
             Self::GetWorkerTypes => tl::ClientGetWorkerTypes.encode(),
             Self::GetWorkerTypesV2 => tl::ClientGetWorkerTypesV2.encode(),
+            Self::GetSettledRequests { ids } => {
+                let ids = ids.iter().map(|id| tl::ReceiptId { id: *id }).collect();
+                tl::ClientGetSettledRequests { ids }.encode()
+            }
+            Self::GetEvidence { sha256 } => tl::ClientGetEvidence { sha256: *sha256 }.encode(),
         }
     }
 }
@@ -343,6 +394,15 @@ impl ClientAnswer {
                 let types = types.into_iter().map(WorkerType::from_tl);
                 Ok(Self::WorkerTypesV2(types.collect::<Result<_, _>>()?))
             }
+            tl::ClientSettledRequests::ID => {
+                let requests = tl::ClientSettledRequests::read_last(reader)?.requests;
+                let requests = requests.into_iter().map(SettledRequest::from_tl);
+                Ok(Self::SettledRequests(requests.collect::<Result<_, _>>()?))
+            }
+            tl::ClientEvidence::ID => {
+                let document = tl::ClientEvidence::read_last(reader)?.document;
+                Ok(Self::Evidence(bounded_bytes(document, "document", EVIDENCE_MAX)?))
+            }
             other => Err(DecodeError::UnknownConstructor(other)),
         }
     }
@@ -380,6 +440,11 @@ impl ClientAnswer {
             Self::WorkerTypesV2(types) => {
                 tl::ClientWorkerTypesV2 { types: types.iter().map(WorkerType::to_tl).collect() }.encode()
             }
+            Self::SettledRequests(requests) => {
+                let requests = requests.iter().map(SettledRequest::to_tl).collect();
+                tl::ClientSettledRequests { requests }.encode()
+            }
+            Self::Evidence(document) => tl::ClientEvidence { document: document.clone() }.encode(),
         }
     }
 }
@@ -404,6 +469,12 @@ impl ProxyToClient {
                 }))
             }
             tl::ClientPaymentStatus::ID => Ok(Self::PaymentStatus(read_payment_status(reader)?)),
+            tl::ClientQuerySettled::ID if version == Version::Extended => {
+                let settled = tl::ClientQuerySettled::read_last(reader)?;
+                let proof = Proof::from_tl(settled.receipt, settled.evidence)?;
+                let info = FinalInfo { proof, ..client_final_info(settled.final_info)? };
+                Ok(Self::Settled { request_id: settled.request_id.into(), info })
+            }
             id => client_leg::decode(version, id, reader).map(Self::Answer),
         }
     }
@@ -422,6 +493,11 @@ impl ProxyToClient {
             }
             .encode(),
             Self::PaymentStatus(status) => payment_status_out(status).encode(),
+            Self::Settled { request_id, info } => {
+                let (receipt, evidence) = Proof::to_tl(info.proof.as_ref());
+                let final_info = client_final_info_out(info, version);
+                tl::ClientQuerySettled { request_id: *request_id.as_bytes(), final_info, receipt, evidence }.encode()
+            }
         }
     }
 }
@@ -440,6 +516,7 @@ impl ClientRun {
             min_config_version: run.min_config_version,
             enable_debug: false,
             answer_credit: None,
+            receipt: None,
         })
     }
 
@@ -470,6 +547,7 @@ impl ClientRun {
             min_config_version: run.min_config_version,
             enable_debug: run.enable_debug.unwrap_or(false),
             answer_credit: None,
+            receipt: None,
         })
     }
 
@@ -501,6 +579,7 @@ impl ClientRun {
             min_config_version: run.min_config_version,
             enable_debug: run.enable_debug.unwrap_or(false),
             answer_credit: run.answer_credit.map(|n| count(n, "answer_credit")).transpose()?,
+            receipt: run.receipt.as_ref().map(ReceiptAsk::from_tl),
         })
     }
 
@@ -514,8 +593,25 @@ impl ClientRun {
             min_config_version: self.min_config_version,
             enable_debug: Some(self.enable_debug),
             answer_credit: self.answer_credit.map(count_out),
+            receipt: self.receipt.map(ReceiptAsk::to_tl),
             query: self.query.expose().clone(),
         }
+    }
+}
+
+impl SettledRequest {
+    fn from_tl(request: tl::ClientSettledRequest) -> Result<Self, DecodeError> {
+        let receipt = bounded_bytes(request.receipt, "receipt", RECEIPT_MAX)?;
+        Ok(Self {
+            id: request.id,
+            tokens: tokens(request.tokens, "tokens")?,
+            receipt: (!receipt.is_empty()).then_some(receipt),
+        })
+    }
+
+    fn to_tl(&self) -> tl::ClientSettledRequest {
+        let receipt = self.receipt.clone().unwrap_or_default();
+        tl::ClientSettledRequest { id: self.id, tokens: tokens_out(self.tokens), receipt }
     }
 }
 

@@ -9,9 +9,9 @@ use super::convert::{
     proxy_params_out, required, signed_payment, signed_payment_out, timeout_from_ms, timeout_from_seconds,
     timeout_to_ms, timeout_to_seconds, tokens, tokens_out, versions,
 };
-use super::{PaymentStatus, ProxyParams, RequestPayment, SignedPayment};
+use super::{PaymentStatus, ProxyParams, ReceiptAsk, RequestPayment, SignedPayment};
 use crate::bare::Bare;
-use crate::limits::{MODEL_NAME_MAX, OPAQUE_MAX};
+use crate::limits::{ACCOUNT_TAG_MAX, MODEL_NAME_MAX, OPAQUE_MAX};
 use crate::reader::Reader;
 use crate::version::VersionRange;
 use crate::{DecodeError, Encoded, RequestId, Sealed, Version, tl};
@@ -61,6 +61,10 @@ pub struct WorkerRun {
     pub token_limit: Option<u32>,
     /// Bytes of answer bodies that may be sent at once; none means unlimited. Extended only.
     pub answer_credit: Option<u32>,
+    /// Asks for a receipt. Extended only.
+    pub receipt: Option<ReceiptAsk>,
+    /// The proxy's seal on whose request this is, to be kept with the receipt. Extended only.
+    pub account_tag: Option<Bytes>,
 }
 
 /// One-way messages, worker to proxy.
@@ -426,6 +430,8 @@ impl WorkerRun {
             enable_debug: false,
             token_limit: None,
             answer_credit: None,
+            receipt: None,
+            account_tag: None,
         })
     }
 
@@ -453,6 +459,8 @@ impl WorkerRun {
             enable_debug: run.enable_debug.unwrap_or(false),
             token_limit: None,
             answer_credit: None,
+            receipt: None,
+            account_tag: None,
         })
     }
 
@@ -481,6 +489,8 @@ impl WorkerRun {
             enable_debug: run.enable_debug.unwrap_or(false),
             token_limit: run.token_limit.map(|n| count(n, "token_limit")).transpose()?,
             answer_credit: run.answer_credit.map(|n| count(n, "answer_credit")).transpose()?,
+            receipt: run.receipt.as_ref().map(ReceiptAsk::from_tl),
+            account_tag: run.account_tag.map(|tag| bounded_bytes(tag, "account_tag", ACCOUNT_TAG_MAX)).transpose()?,
         })
     }
 
@@ -493,6 +503,8 @@ impl WorkerRun {
             enable_debug: Some(self.enable_debug),
             token_limit: self.token_limit.map(count_out),
             answer_credit: self.answer_credit.map(count_out),
+            receipt: self.receipt.map(ReceiptAsk::to_tl),
+            account_tag: self.account_tag.clone(),
             query: self.query.expose().clone(),
         }
     }

@@ -60,6 +60,7 @@ prop_compose! {
     ) -> FinalInfo {
         let [prompt, cached, completion, reasoning, total] = kinds;
         FinalInfo {
+            proof: None,
             tokens: TokensUsed { prompt, cached, completion, reasoning, total },
             worker_debug: debug.then(|| "worker".to_owned()),
             proxy_debug: debug.then(|| "proxy".to_owned()),
@@ -113,7 +114,7 @@ prop_compose! {
     ) -> ClientRun {
         ClientRun {
             request_id, model, query, max_coefficient, max_tokens, timeout_ms,
-            min_config_version, enable_debug, answer_credit,
+            min_config_version, enable_debug, answer_credit, receipt: None,
         }
     }
 }
@@ -131,7 +132,7 @@ prop_compose! {
     ) -> WorkerRun {
         WorkerRun {
             request_id, query, signed_payment, coefficient, timeout_ms, enable_debug,
-            token_limit, answer_credit,
+            token_limit, answer_credit, receipt: None, account_tag: None,
         }
     }
 }

@@ -136,7 +136,8 @@ fn bodies() -> Vec<(HttpResponse, Vec<u8>)> {
             }
             ProxyToClient::Answer(Answer::Failed { .. })
             | ProxyToClient::Payment(_)
-            | ProxyToClient::PaymentStatus(_) => {}
+            | ProxyToClient::PaymentStatus(_)
+            | ProxyToClient::Settled { .. } => {}
         }
     }
     bodies.into_iter().map(|(_, head, body)| (head, body)).collect()

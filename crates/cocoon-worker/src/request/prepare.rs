@@ -157,6 +157,8 @@ mod tests {
             enable_debug: false,
             token_limit,
             answer_credit: None,
+            receipt: None,
+            account_tag: None,
         }
     }
 

@@ -337,5 +337,7 @@ pub(crate) fn request(n: u8, method: &str, url: &str, headers: &[(&str, &str)], 
         enable_debug: false,
         token_limit: None,
         answer_credit: None,
+        receipt: None,
+        account_tag: None,
     }
 }

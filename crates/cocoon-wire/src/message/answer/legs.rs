@@ -4,19 +4,19 @@
 //! |---|---|---|---|
 //! | 0 | `queryAnswer`, `queryAnswerPart` | `queryAnswerError` | version-0 forms |
 //! | 1, 2 | `queryAnswerEx`, `queryAnswerPartEx` | worker: `queryAnswerErrorEx`; client: an HTTP response | version-0 and `…Ex` forms |
-//! | extended | as 1 and 2 | `queryAnswerFailedX` | all |
+//! | extended | as 1 and 2; `queryEndX` with a receipt | `queryAnswerFailedX` | all |
 //!
 //! Original proxies refuse with version-0 forms whatever was negotiated, so these are always read.
 //! `client.queryAnswerErrorEx` crashes original clients, so it is never written.
 
 use super::super::convert::{count, count_out, debug_text, time};
-use super::{Answer, FinalInfo, TokensUsed};
+use super::{Answer, FinalInfo, Proof, TokensUsed};
 use crate::bare::Bare;
 use crate::failure::{Blame, Failure, FailureCode};
 use crate::limits::{DEBUG_TEXT_MAX, SEGMENT_MIN};
 use crate::reader::Reader;
 use crate::writer::Writer;
-use crate::{DecodeError, Encoded, Version, tl};
+use crate::{DecodeError, Encoded, Sealed, Version, tl};
 
 /// Room for everything in an answer but its body.
 const ENVELOPE_LEN: usize = 192;
@@ -27,7 +27,7 @@ macro_rules! leg {
         $(#[$doc:meta])*
         $leg:ident, blame: $blame:expr, tokens: $tokens:ident,
         v0: $Answer:ident, $Part:ident, $Error:ident, $PartError:ident,
-        ex: $AnswerEx:ident, $PartEx:ident, $ErrorEx:ident, $FailedX:ident,
+        ex: $AnswerEx:ident, $PartEx:ident, $ErrorEx:ident, $FailedX:ident, $EndX:ident,
         final_info: $final_info:ident, $final_info_out:ident,
         readable: $readable:ident
     ) => {
@@ -119,20 +119,35 @@ macro_rules! leg {
             }
 
             fn decode_extended(id: u32, reader: Reader) -> Result<Answer, DecodeError> {
-                if id != tl::$FailedX::ID {
-                    return decode_ex(id, reader);
+                match id {
+                    tl::$EndX::ID => decode_end(reader),
+                    tl::$FailedX::ID => decode_failed(reader),
+                    _ => decode_ex(id, reader),
                 }
+            }
+
+            fn decode_end(reader: Reader) -> Result<Answer, DecodeError> {
+                let last = tl::$EndX::read_last(reader)?;
+                let proof = Proof::read(Some(last.receipt), Some(last.evidence))?;
+                let end = Some(FinalInfo { proof, ..$final_info(last.final_info)? });
+                let request_id = last.request_id.into();
+                Ok(match last.is_head {
+                    true => Answer::Head { request_id, response: last.answer.into(), end },
+                    false => Answer::Part { request_id, body: last.answer.into(), end },
+                })
+            }
+
+            fn decode_failed(reader: Reader) -> Result<Answer, DecodeError> {
                 let failed = tl::$FailedX::read_last(reader)?;
                 let blame = Blame::from_number(failed.blame);
                 let code = FailureCode::from_number(failed.code);
                 let mut failure = Failure::new(blame, code, &failed.message);
                 let retry = failed.retry_after_ms.map(|ms| count(ms, "retry_after_ms"));
                 failure.retry_after_ms = retry.transpose()?;
-                Ok(Answer::Failed {
-                    request_id: failed.request_id.into(),
-                    failure,
-                    end: failed.final_info.map($final_info).transpose()?,
-                })
+                let proof = Proof::read(failed.receipt, failed.evidence)?;
+                let end = failed.final_info.map($final_info).transpose()?;
+                let end = end.map(|end| FinalInfo { proof, ..end });
+                Ok(Answer::Failed { request_id: failed.request_id.into(), failure, end })
             }
 
             /// Writes an answer.
@@ -201,10 +216,12 @@ macro_rules! leg {
             }
 
             fn encode_extended(answer: &Answer) -> Encoded {
-                let Answer::Failed { request_id, failure, end } = answer else {
-                    return encode_ex(answer, Version::Extended);
+                let (request_id, failure, end) = match answer {
+                    Answer::Failed { request_id, failure, end } => (request_id, failure, end.as_ref()),
+                    Answer::Head { response, end, .. } => return encode_last(answer, response, end.as_ref()),
+                    Answer::Part { body, end, .. } => return encode_last(answer, body, end.as_ref()),
                 };
-                let end = end.as_ref();
+                let proof = end.and_then(|end| end.proof.as_ref());
                 tl::$FailedX {
                     request_id: *request_id.as_bytes(),
                     blame: failure.blame.number(),
@@ -212,8 +229,29 @@ macro_rules! leg {
                     message: failure.message.clone(),
                     retry_after_ms: failure.retry_after_ms.map(count_out),
                     final_info: end.map(|end| $final_info_out(end, Version::Extended)),
+                    receipt: proof.map(|proof| proof.receipt.clone()),
+                    evidence: proof.map(Proof::evidence_out),
                 }
                 .encode()
+            }
+
+            /// A message with bytes: the last one with its receipt, where there is one.
+            fn encode_last(answer: &Answer, bytes: &Sealed, end: Option<&FinalInfo>) -> Encoded {
+                let Some((end, proof)) = end.and_then(|end| Some((end, end.proof.as_ref()?))) else {
+                    return encode_ex(answer, Version::Extended);
+                };
+                let room = ENVELOPE_LEN.saturating_add(proof.receipt.len()).saturating_add(inline_len(answer));
+                let mut writer = Writer::with_capacity(room);
+                tl::$EndX {
+                    request_id: *answer.request_id().as_bytes(),
+                    final_info: $final_info_out(end, Version::Extended),
+                    receipt: proof.receipt.clone(),
+                    evidence: proof.evidence_out(),
+                    is_head: matches!(answer, Answer::Head { .. }),
+                    answer: bytes.expose().clone(),
+                }
+                .write_boxed(&mut writer);
+                writer.finish()
             }
         }
     };
@@ -224,7 +262,7 @@ leg! {
     worker_leg, blame: Blame::Worker, tokens: tokens_used,
     v0: ProxyQueryAnswer, ProxyQueryAnswerPart, ProxyQueryAnswerError, ProxyQueryAnswerPartError,
     ex: ProxyQueryAnswerEx, ProxyQueryAnswerPartEx, ProxyQueryAnswerErrorEx,
-        ProxyQueryAnswerFailedX,
+        ProxyQueryAnswerFailedX, ProxyQueryEndX,
     final_info: worker_final_info, worker_final_info_out,
     readable: readable_by_original_proxy
 }
@@ -235,7 +273,7 @@ leg! {
     v0: ClientQueryAnswer, ClientQueryAnswerPart, ClientQueryAnswerError,
         ClientQueryAnswerPartError,
     ex: ClientQueryAnswerEx, ClientQueryAnswerPartEx, ClientQueryAnswerErrorEx,
-        ClientQueryAnswerFailedX,
+        ClientQueryAnswerFailedX, ClientQueryEndX,
     final_info: client_final_info, client_final_info_out,
     readable: readable_by_original_client
 }
@@ -271,6 +309,7 @@ fn worker_final_info(info: tl::ProxyQueryFinalInfo) -> Result<FinalInfo, DecodeE
         worker_end: time(info.worker_end_time)?,
         proxy_start: None,
         proxy_end: None,
+        proof: None,
     })
 }
 
@@ -284,7 +323,7 @@ fn worker_final_info_out(info: &FinalInfo, version: Version) -> tl::ProxyQueryFi
     }
 }
 
-fn client_final_info(info: tl::ClientQueryFinalInfo) -> Result<FinalInfo, DecodeError> {
+pub(in super::super) fn client_final_info(info: tl::ClientQueryFinalInfo) -> Result<FinalInfo, DecodeError> {
     Ok(FinalInfo {
         tokens: TokensUsed::from_tl(&info.tokens_used)?,
         worker_debug: debug_text(info.worker_debug, DEBUG_TEXT_MAX)?,
@@ -293,10 +332,11 @@ fn client_final_info(info: tl::ClientQueryFinalInfo) -> Result<FinalInfo, Decode
         worker_end: time(info.worker_end_time)?,
         proxy_start: time(info.proxy_start_time)?,
         proxy_end: time(info.proxy_end_time)?,
+        proof: None,
     })
 }
 
-fn client_final_info_out(info: &FinalInfo, version: Version) -> tl::ClientQueryFinalInfo {
+pub(in super::super) fn client_final_info_out(info: &FinalInfo, version: Version) -> tl::ClientQueryFinalInfo {
     let with_times = version >= Version::V2;
     tl::ClientQueryFinalInfo {
         tokens_used: info.tokens.to_tl(),

@@ -1,0 +1,1 @@
+//! Signed usage: what a worker says a request came to.
