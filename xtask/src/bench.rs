@@ -2,7 +2,9 @@
 
 mod attest;
 mod chain;
+mod ledger;
 mod process;
+mod receipt;
 mod serve;
 
 use anyhow::Result;
@@ -20,6 +22,10 @@ enum Which {
     Attest(attest::Args),
     /// The embedded devnet: transactions per second, memory of accounts, a refresh of the root
     Chain(chain::Args),
+    /// The ledger: reservations and settlements in memory and durable, what the disk takes alone, how long one waits
+    Ledger(ledger::Args),
+    /// Receipts: making, signing and verifying one beside the bare signature, digests of bodies, bytes
+    Receipt(receipt::Args),
     /// The three roles as processes: CPU per request, added latency, throughput, stream delay
     Serve(serve::Args),
 }
@@ -29,6 +35,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.which {
         Which::Attest(args) => attest::run(args),
         Which::Chain(args) => chain::run(args),
+        Which::Ledger(args) => ledger::run(args),
+        Which::Receipt(args) => receipt::run(args),
         Which::Serve(args) => serve::run(args),
     }
 }

@@ -5,7 +5,7 @@
 use anyhow::{Result, ensure};
 
 use crate::shell::{self, Steps, cargo, command};
-use crate::{codegen, contracts, fuzz, test, tidy, tools};
+use crate::{codegen, contracts, fuzz, storm, test, tidy, tools};
 
 /// Runs every step; the first failure ends it. The times are shown either way.
 pub(crate) fn run() -> Result<()> {
@@ -39,6 +39,7 @@ fn all(steps: &mut Steps) -> Result<()> {
         shell::run(cargo(&arguments).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     test::steps(&test::Args::default(), steps)?;
+    steps.step("storm", || storm::run(&storm::Args::smoke()))?;
     steps.step("fuzz smoke", || fuzz::run(&fuzz::Args::smoke()))
 }
 

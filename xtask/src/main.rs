@@ -1,4 +1,4 @@
-//! The repository's own commands: `cargo xtask ci | test | tidy | codegen | contracts | fuzz | bench`.
+//! The repository's own commands: `cargo xtask ci | test | tidy | codegen | contracts | fuzz | storm | bench`.
 //!
 //! Everything CI does is here, so that a person runs the same thing with the same words.
 
@@ -8,6 +8,7 @@ mod codegen;
 mod contracts;
 mod fuzz;
 mod shell;
+mod storm;
 mod test;
 mod tidy;
 mod tools;
@@ -41,6 +42,8 @@ enum Command {
     Contracts(contracts::Args),
     /// Fuzz every target
     Fuzz(fuzz::Args),
+    /// Kill processes of a network under load, and check that the money adds up
+    Storm(storm::Args),
     /// Measure, with a peer in the same run
     Bench(bench::Args),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Codegen { check } => codegen::run(check),
         Command::Contracts(args) => contracts::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Storm(args) => storm::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

@@ -80,6 +80,7 @@ const RULES: &[Rule] = &[
         name: "cocoon-sim",
         may_use: &[
             "cocoon-attest",
+            "cocoon-ledger",
             "cocoon-net",
             "cocoon-simtee",
             "cocoon-tee",

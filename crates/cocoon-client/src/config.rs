@@ -1,5 +1,7 @@
 //! What the owner of a client decides, and what is refused before anything listens.
 
+mod budget;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use cocoon_units::{Coefficient, Pricing};
@@ -7,7 +9,11 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::{keys::ApiKeyHash, limits};
+pub use self::budget::BudgetConfig;
+use crate::{
+    keys::{self, ApiKeyConfig},
+    limits,
+};
 
 /// The configuration of one client. Every field has a default; unknown fields are errors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,8 +21,8 @@ use crate::{keys::ApiKeyHash, limits};
 pub struct ClientConfig {
     /// Where apps connect. Off loopback, `api_keys` must not be empty.
     pub listen: SocketAddr,
-    /// Hashes of the API keys. When there are any, every app must show one, on loopback too.
-    pub api_keys: Vec<ApiKeyHash>,
+    /// The API keys, by their hashes. When there are any, every app must show one, on loopback too.
+    pub api_keys: Vec<ApiKeyConfig>,
     /// Web origins whose pages may call this client, written as a browser does
     /// (`https://app.example`). None by default: other sites are refused.
     pub cors_origins: Vec<String>,
@@ -39,6 +45,8 @@ pub struct ClientConfig {
     pub timeout_ms: u64,
     /// What one token costs, for `/v1/models`.
     pub pricing: Pricing,
+    /// What may be spent.
+    pub budget: BudgetConfig,
     /// Bounds on what apps may send and hold.
     pub limits: LimitsConfig,
 }
@@ -58,6 +66,7 @@ impl Default for ClientConfig {
             max_tokens: limits::TOKENS_DEFAULT,
             timeout_ms: millis(limits::REQUEST_TIMEOUT_DEFAULT),
             pricing: Pricing::default(),
+            budget: BudgetConfig::default(),
             limits: LimitsConfig::default(),
         }
     }
@@ -71,6 +80,8 @@ impl ClientConfig {
     /// When it listens off loopback without API keys, or a value is out of its range.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_address(self.listen)?;
+        keys::check(&self.api_keys)?;
+        self.budget.check()?;
         for origin in &self.cors_origins {
             check_origin(origin)?;
         }
@@ -188,6 +199,14 @@ pub enum ConfigError {
     /// Where a chain is followed, the wallet must be known: contracts derive from it.
     #[error("`owner_address` must be the address of the wallet that pays: `cocoon wallet new` makes one")]
     NoWallet,
+    /// Two API keys of one name or hash, or a name that cannot go into a report.
+    #[error("the API key `{name}` {fault}")]
+    BadKey {
+        /// As configured, or made of the hash.
+        name: String,
+        /// What is wrong.
+        fault: &'static str,
+    },
     /// A number is out of its range.
     #[error("`{field}` must lie between {min} and {max}")]
     OutOfRange {
@@ -220,7 +239,7 @@ mod tests {
         let mut config = ClientConfig { listen: "0.0.0.0:10000".parse().unwrap(), ..ClientConfig::default() };
         let error = config.check().unwrap_err();
         assert!(matches!(error, ConfigError::KeysRequired { .. }), "{error}");
-        config.api_keys.push(ApiKeyHash::of("sk-cocoon-test"));
+        config.api_keys.push(keys::ApiKeyHash::of("sk-cocoon-test").into());
         assert_eq!(config.check(), Ok(()));
         assert_eq!(ClientConfig::default().check(), Ok(()));
     }

@@ -14,7 +14,11 @@ use cocoon_wire::{
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use crate::{http::body::ResponseBody, limits};
+use crate::{
+    budget::{BooksClosed, DemandDiffers, OverLimit},
+    http::body::ResponseBody,
+    limits,
+};
 
 /// Why a request of an app got no answer, or only a part of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +41,22 @@ pub(crate) enum RequestError {
     UnknownModel { model: String },
     #[error("no attestation of that id is kept; /v1/attestation lists those of the open sessions")]
     UnknownAttestation,
+    #[error("no receipt of that id is kept for this API key; an answer names its own in `x-cocoon-receipt`")]
+    UnknownReceipt,
+    #[error("the operating system gave no random bytes, and a request needs some")]
+    NoRandomness,
+    #[error("the request could cost more than can be counted")]
+    TooDear,
+    #[error("{0}")]
+    OverLimit(#[from] OverLimit),
+    #[error("this client cannot write its budget, so it sends nothing that costs money; its log says more")]
+    BudgetClosed(#[from] BooksClosed),
+    #[error("too many requests ended without the proxy saying what they cost; it is asked")]
+    TooManyOpen,
+    #[error("the proxy is refused: it demands what was not used, or signs what is not ours ({0})")]
+    ProxyRefused(DemandDiffers),
+    #[error("this is for the client's owner: show an API key that has `is_owner` set")]
+    NotOwner,
     #[error("this path answers {allow} only")]
     WrongMethod { allow: &'static str },
     #[error("the request body did not arrive in time")]
@@ -88,6 +108,10 @@ impl RequestError {
         if let Some(seconds) = self.retry_after_secs() {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        if matches!(self, Self::OverLimit(_)) {
+            // OpenAI's SDKs try 429 again by themselves, which is in vain until the next day.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         if let Self::WrongMethod { allow } = self {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
@@ -131,6 +155,9 @@ impl RequestError {
     }
 
     fn retry_after_secs(&self) -> Option<u32> {
+        if let Self::OverLimit(over) = self {
+            return over.again_s().and_then(|seconds| u32::try_from(seconds).ok());
+        }
         let status = self.status();
         let default = match status {
             StatusCode::TOO_MANY_REQUESTS => limits::RETRY_AFTER_BUSY,
@@ -152,6 +179,15 @@ impl RequestError {
             Self::UnknownPath => (404, INVALID, "unknown_url"),
             Self::UnknownModel { .. } => (404, INVALID, "model_not_found"),
             Self::UnknownAttestation => (404, INVALID, "attestation_not_found"),
+            Self::UnknownReceipt => (404, INVALID, "receipt_not_found"),
+            Self::NoRandomness => (500, API, "no_randomness"),
+            Self::TooDear => (402, QUOTA, "request_over_limit"),
+            Self::OverLimit(over) if over.again_s().is_some() => (429, QUOTA, QUOTA),
+            Self::OverLimit(_) => (402, QUOTA, "request_over_limit"),
+            Self::NotOwner => (403, "permission_error", "owner_only"),
+            Self::BudgetClosed(_) => (503, UNAVAILABLE, "budget_unavailable"),
+            Self::TooManyOpen => (503, UNAVAILABLE, "too_many_open_requests"),
+            Self::ProxyRefused(_) => (503, UNAVAILABLE, "proxy_refused"),
             Self::WrongMethod { .. } => (405, INVALID, "method_not_allowed"),
             Self::BodyLate => (408, INVALID, "body_timeout"),
             Self::BodyTooLarge { .. } | Self::TooLargeForProxy => (413, INVALID, "request_too_large"),
@@ -171,6 +207,8 @@ impl RequestError {
 
 const INVALID: &str = "invalid_request_error";
 const API: &str = "api_error";
+/// OpenAI's own word, for type and code.
+const QUOTA: &str = "insufficient_quota";
 const UNAVAILABLE: &str = "service_unavailable_error";
 
 /// The failure's own table, except where it speaks of this client instead of its app.

@@ -8,8 +8,11 @@ pub(crate) mod body;
 mod gate;
 mod inference;
 mod info;
+mod money;
+mod receipts;
 mod stall;
 pub(crate) mod stream;
+mod usage;
 
 use std::{
     convert::Infallible,
@@ -24,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, request::Parts};
 use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
@@ -38,7 +42,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Bound, Shared, error::RequestError, limits, request::Endpoint, session::AnswerStream};
+use crate::{Bound, Shared, error::RequestError, limits, receipts::Metered, request::Endpoint};
 use body::ResponseBody;
 use gate::{Caller, Gate};
 use stall::StallGuard;
@@ -218,7 +222,7 @@ where
 /// Answers one request.
 async fn handle(server: &Server, request: Request<Incoming>) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
-    let mut labels = Labels { request: RequestTag::of(&parts), attestation: None };
+    let mut labels = Labels { request: RequestTag::of(&parts), attestation: None, receipt: None };
     let (mut response, caller) = match server.gate.admit(&parts) {
         Ok(caller) => match route(server, &parts, body, &mut labels).await {
             Ok(response) => (response, caller),
@@ -231,6 +235,9 @@ async fn handle(server: &Server, request: Request<Incoming>) -> Response<Respons
     headers.insert("x-request-id", labels.request.0);
     if let Some(id) = labels.attestation {
         headers.insert("x-cocoon-attestation", id);
+    }
+    if let Some(id) = labels.receipt {
+        headers.insert("x-cocoon-receipt", id);
     }
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
@@ -247,25 +254,45 @@ async fn route(
     }
     let shared = &server.shared;
     let path = parts.uri.path();
-    match path {
+    let access = match path {
         "/healthz" => return get(parts).map(|()| info::health(shared)),
         "/readyz" => {
             get(parts)?;
             return Ok(info::ready(shared).await);
         }
         _ => server.gate.authorize(&parts.headers)?,
-    }
+    };
     match path {
-        "/v1/chat/completions" => inference::answer(shared, Endpoint::ChatCompletions, parts, body, labels).await,
-        "/v1/completions" => inference::answer(shared, Endpoint::Completions, parts, body, labels).await,
+        "/v1/chat/completions" => {
+            inference::answer(shared, Endpoint::ChatCompletions, parts, body, labels, access.key.as_ref()).await
+        }
+        "/v1/completions" => {
+            inference::answer(shared, Endpoint::Completions, parts, body, labels, access.key.as_ref()).await
+        }
         "/v1/models" => get(parts).and_then(|()| info::models(shared)),
         "/metrics" => get(parts).map(|()| info::metrics(shared)),
+        "/v1/usage" => get(parts).map(|()| usage::usage(shared, &access)),
         "/v1/attestation" => get(parts).map(|()| info::attestations(shared)),
+        "/v1/budget" => {
+            get(parts)?;
+            money::budget(shared, &access).await
+        }
+        "/v1/budget/withdraw" => {
+            let body = posted(shared, parts, body).await?;
+            money::withdraw(shared, &access, &body).await
+        }
+        "/v1/budget/close" => {
+            let body = posted(shared, parts, body).await?;
+            money::close(shared, &access, &body)
+        }
         _ => {
             if let Some(id) = path.strip_prefix("/v1/models/") {
                 get(parts).and_then(|()| info::model(shared, id))
             } else if let Some(id) = path.strip_prefix("/v1/attestation/") {
                 get(parts).and_then(|()| info::attestation(shared, id))
+            } else if let Some(id) = path.strip_prefix("/v1/receipts/") {
+                get(parts)?;
+                receipts::receipt(shared, id, &access).await
             } else {
                 Err(RequestError::UnknownPath)
             }
@@ -278,11 +305,22 @@ fn get(parts: &Parts) -> Result<(), RequestError> {
     if is_get { Ok(()) } else { Err(RequestError::WrongMethod { allow: "GET, HEAD" }) }
 }
 
+/// The body of a command.
+async fn posted(shared: &Shared, parts: &Parts, body: Incoming) -> Result<Bytes, RequestError> {
+    if parts.method != Method::POST {
+        return Err(RequestError::WrongMethod { allow: "POST" });
+    }
+    let (body, _) = body::read(body, &parts.headers, &shared.config.limits, &shared.bodies).await?;
+    Ok(body)
+}
+
 /// What every answer is labelled with, whatever becomes of the request.
 pub(crate) struct Labels {
     request: RequestTag,
     /// The id of what was verified of the proxy that served it; none while no proxy has.
     attestation: Option<HeaderValue>,
+    /// The id of its receipt, where one was asked for.
+    receipt: Option<HeaderValue>,
 }
 
 /// The name of a request in `x-request-id`: the app's own if it is harmless, else a fresh one.
@@ -332,7 +370,7 @@ impl InFlight {
     }
 
     /// Counts what the proxy says was used, if it has said so yet.
-    fn used_by(&self, answer: &AnswerStream, model: &str) {
+    fn used_by(&self, answer: &Metered, model: &str) {
         if let Some(info) = answer.final_info() {
             self.shared.metrics.used(model, &info.tokens);
         }

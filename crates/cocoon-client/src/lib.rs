@@ -15,6 +15,7 @@
 //! Prompts and answers appear in no log, error or status.
 
 mod attestations;
+mod budget;
 mod chunks;
 mod config;
 mod error;
@@ -23,6 +24,7 @@ mod keys;
 pub mod limits;
 mod models;
 mod pool;
+mod receipts;
 mod request;
 mod session;
 mod status;
@@ -30,18 +32,38 @@ mod terms;
 
 use std::{collections::HashMap, fmt, io, net::SocketAddr, sync::Arc};
 
+use cocoon_attest::Policy;
 use cocoon_net::Directory;
 use cocoon_ton::chain::watch::RootConfig;
 use cocoon_units::{Clock, Pricing};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::sleep,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{attestations::Attestations, pool::Pool, session::Keeper, status::Metrics, terms::Terms};
+use crate::{
+    attestations::Attestations,
+    budget::{
+        Budget,
+        desk::{By, Desk},
+    },
+    pool::Pool,
+    receipts::Receipts,
+    session::Keeper,
+    status::Metrics,
+    terms::Terms,
+};
 pub use crate::{
-    config::{AuthSecret, ClientConfig, ConfigError, LimitsConfig},
+    budget::{
+        BudgetError, BudgetStatus,
+        desk::{ContractReport, DeskError, DeskRow, ExitStep, Money, MoneyError, Teller, contracts},
+    },
+    config::{AuthSecret, BudgetConfig, ClientConfig, ConfigError, LimitsConfig},
     http::Accept,
-    keys::{ApiKey, ApiKeyHash, KeyError},
+    keys::{ApiKey, ApiKeyConfig, ApiKeyHash, KeyError},
     pool::ProxyStatus,
+    receipts::ReceiptsStatus,
     status::Status,
 };
 
@@ -60,6 +82,12 @@ pub(crate) struct Shared {
     pub(crate) terms: Option<Terms>,
     pub(crate) attestations: Arc<Attestations>,
     pub(crate) metrics: Metrics,
+    /// What is owed and what may be spent; in memory where there is no money.
+    pub(crate) budget: Arc<Budget>,
+    /// What proves it.
+    pub(crate) receipts: Arc<Receipts>,
+    /// What is done on chain; none without money.
+    pub(crate) desk: Option<Desk>,
     /// Room for request bodies, a permit a byte.
     pub(crate) bodies: Arc<Semaphore>,
 }
@@ -103,6 +131,11 @@ impl Client {
         config.check()?;
         let pool = Pool::new(&directory.clone().look());
         let bodies = Arc::new(Semaphore::new(config.limits.bodies_bytes));
+        let budget = Arc::new(Budget::in_memory(&config, Arc::clone(&clock)));
+        let receipts = Arc::new(Receipts::new(Arc::clone(&clock)));
+        if let Some(terms) = &terms {
+            receipts.follow(terms.root());
+        }
         let shared = Shared {
             config: Arc::new(config),
             clock,
@@ -110,9 +143,39 @@ impl Client {
             terms,
             attestations: Arc::default(),
             metrics: Metrics::default(),
+            budget,
+            receipts,
+            desk: None,
             bodies,
         };
         Ok(Self { shared: Arc::new(shared), directory })
+    }
+
+    /// The same, paying for what it uses: each funded proxy has a contract that this client deploys, tops up and closes,
+    /// and books and receipts are kept in the folder of `money`. Call it first.
+    ///
+    /// # Errors
+    ///
+    /// When there is no root to go by, the wallet is not `owner_address`, or what is kept cannot be read.
+    pub fn with_money(mut self, money: Money) -> Result<Self, MoneyError> {
+        let shared = Arc::get_mut(&mut self.shared).ok_or(MoneyError::TooLate)?;
+        let configured = shared.terms.as_ref().ok_or(MoneyError::NoRoot)?.owner();
+        let wallet = money.sender.address();
+        if configured != wallet {
+            return Err(MoneyError::OtherOwner { configured, wallet });
+        }
+        shared.budget = Arc::new(Budget::open(&money.folder, &shared.config, Arc::clone(&shared.clock))?);
+        shared.receipts.open(&money.folder)?;
+        shared.desk = Some(Desk::open(money, &shared.config.budget)?);
+        Ok(self)
+    }
+
+    /// Judges the evidence behind receipt keys by this policy for workers, as it is at each moment. Without it, evidence is
+    /// checked under the policy that it brings along, which says only that it is consistent.
+    #[must_use]
+    pub fn with_worker_policy(self, policy: watch::Receiver<Arc<Policy>>) -> Self {
+        self.shared.receipts.set_policy(policy);
+        self
     }
 
     /// A view of the client that outlives [`Client::serve`]'s taking it.
@@ -142,11 +205,39 @@ impl Client {
             sessions.clone(),
             sessions_stop.clone(),
         ));
+        sessions.spawn(keep_books(Arc::clone(&self.shared.budget), sessions_stop.clone()));
+        sessions.spawn(Arc::clone(&self.shared.receipts).run(sessions_stop.clone()));
+        sessions.spawn(keep_desk(Arc::clone(&self.shared), sessions_stop.clone()));
         sessions.close();
         http::serve(listener, bound, Arc::clone(&self.shared), shutdown).await;
         sessions_stop.cancel();
         sessions.wait().await;
         Ok(())
+    }
+}
+
+/// Brings the budget's file to the disk, now and then and at the end.
+async fn keep_books(budget: Arc<Budget>, stop: CancellationToken) {
+    if !budget.is_kept() {
+        return;
+    }
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sleep(limits::BUDGET_SYNC_INTERVAL) => {}
+        }
+        let budget = Arc::clone(&budget);
+        // It ends otherwise only when the runtime does, and then what was written is still in the file.
+        let _ = tokio::task::spawn_blocking(move || budget.maintain()).await;
+    }
+}
+
+/// Tends the contracts, until it is stopped. What is under way then, the next process sees through.
+async fn keep_desk(shared: Arc<Shared>, stop: CancellationToken) {
+    let (Some(desk), Some(terms)) = (&shared.desk, &shared.terms) else { return };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = desk.run(By { budget: &shared.budget, terms }) => {}
     }
 }
 
@@ -224,7 +315,7 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.metrics.status(self.pool.status(), self.pool.models().len())
+        self.metrics.status(self.pool.status(), self.pool.models().len(), self.receipts.status(), self.budget.status())
     }
 }
 

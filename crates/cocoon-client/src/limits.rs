@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use cocoon_units::Nano;
+
 /// Bytes of one request body. A 1 MiB prompt must pass, with room for images as data URLs; an
 /// original packet carries 16 MiB.
 pub const BODY_BYTES_DEFAULT: usize = 8 << 20;
@@ -158,8 +160,178 @@ pub const REQUEST_ID_BYTES: usize = 128;
 /// Bytes of a `content-type` or `accept` that travels on.
 pub const HEADER_VALUE_BYTES: usize = 256;
 
+/// Requests of one account whose end is not known: those in flight to one proxy, and as many whose app hung up or that a
+/// crash left. Beyond it no further one is sent, since each may have to be paid for.
+pub const OPEN_REQUESTS_MAX: usize = 2 * REQUESTS_PER_PROXY;
+
+/// After this long a request whose end was not heard is over at every node: the longest deadline, and a minute.
+pub const OPEN_CERTAIN_S: u64 = 3600 + 60;
+
+/// Days of usage that are kept, for a quarter's bill.
+pub const USAGE_DAYS_KEPT: u64 = 92;
+
+/// Lines of usage a day; further models are counted as `other`. A line takes 300 bytes in the file.
+pub const USAGE_ROWS_PER_DAY: usize = 512;
+
+/// Characters of a model's name in the usage.
+pub const USAGE_MODEL_CHARS: usize = 128;
+
+/// The budget's file is rewritten from this length on, which 40,000 requests reach, and at twice what it was then: under
+/// load a rewrite holds requests up every minute or so, for as long as the disk needs for some megabytes.
+pub const BUDGET_REWRITE_BYTES: u64 = 16 << 20;
+
+/// The length at which nothing more is written to the budget's file, and so no request is sent: rewriting it must have
+/// failed for long, and a file of twice this could not be opened.
+pub const BUDGET_FILE_BYTES_MAX: u64 = cocoon_wal::limits::FILE_BYTES_MAX / 2;
+
+/// How often the budget's file is brought to the disk: what a machine that dies can forget. The death of this process
+/// alone forgets nothing.
+pub const BUDGET_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Characters of an API key's name.
+pub const KEY_NAME_CHARS: usize = 64;
+
 /// Advice to an app after 429, when the proxy gave none.
 pub const RETRY_AFTER_BUSY: Duration = Duration::from_secs(1);
 
 /// Advice to an app after 503, when the proxy gave none: about the time of a reconnection.
 pub const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(2);
+
+/// Receipts that are kept for apps, each about 2 KiB in memory and in the file; the oldest make room.
+pub const RECEIPTS_KEPT: usize = 4096;
+
+/// Bytes of the file of receipts that make a rewrite worth it: twice what is kept, and some.
+pub const RECEIPTS_FILE_BYTES: u64 = 32 << 20;
+
+/// Workers' documents in memory: as many workers as serve one client at a time.
+pub const EVIDENCE_KEPT: usize = 256;
+
+/// Bytes of them; one has tens of kilobytes, a megabyte at most.
+pub const EVIDENCE_KEPT_BYTES: usize = 16 << 20;
+
+/// Bytes of workers' documents in files. Whoever makes many valid ones fills this and no more; receipts that come
+/// later are kept without theirs.
+pub const EVIDENCE_FILES_BYTES: u64 = 256 << 20;
+
+/// Bytes of a request body that are digested on the spot: a third of a millisecond at worst.
+pub const DIGEST_INLINE_BYTES: usize = 128 << 10;
+
+/// The oldest evidence that vouches for a receipt: proxies have workers attest again once a day at least, and a request
+/// may have begun before that.
+pub const EVIDENCE_AGE_MAX_S: u64 = 86_400 + 3_600 + 300;
+
+/// How far a receipt's times may be from ours: five minutes, as attestation lets clocks be apart, and the longest request,
+/// so that a clock that jumps meanwhile makes no liar of an honest worker. The id tells requests apart, not the time.
+pub const RECEIPT_SKEW_MS: u64 = 300_000 + 3_600_000;
+
+/// How long a receipt that is weighed in another way than the root says waits for the root to say so: several looks at
+/// the chain.
+pub const RECEIPT_NEWS_WAIT: Duration = Duration::from_secs(60);
+
+/// Receipts that may wait for evidence to be fetched; further ones leave their holds open.
+pub const RECEIPTS_UNCHECKED: usize = 1024;
+
+/// Documents that are fetched at a time: one slow proxy must not keep the others' receipts waiting.
+pub const RECEIPTS_CHECKED_AT_ONCE: usize = 16;
+
+/// A proxy that gives no evidence is asked again after each of these: the last answer may have been lost to a full queue.
+pub const EVIDENCE_TRIES: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(2), Duration::ZERO];
+
+/// How long an app that asks for a receipt waits for a verdict that is on its way.
+pub const RECEIPT_WAIT: Duration = Duration::from_secs(3);
+
+/// Advice to an app whose receipt is not there yet.
+pub const RETRY_AFTER_PENDING: Duration = Duration::from_secs(1);
+
+// The desk: what is done on chain.
+
+/// How often a contract that serves is looked at when nothing says that it changed: a top-up is due within hours, not
+/// seconds, and servers ration requests.
+pub const DESK_LOOK: Duration = Duration::from_secs(30);
+
+/// How often while something is being done: a contract that is deployed, or waits for its proxy.
+pub const DESK_LOOK_BUSY: Duration = Duration::from_secs(2);
+
+/// A handshake takes what was seen of a contract this long ago for how it stands; else it is looked at first.
+pub const DESK_FRESH: Duration = Duration::from_secs(60);
+
+/// How long a handshake waits for that look: connections are not held open for a deployment.
+pub const DESK_ADMIT_WAIT: Duration = Duration::from_secs(5);
+
+/// Pause after something failed that will not pass by itself, such as a message that a contract refuses; it doubles.
+pub const DESK_PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest such pause.
+pub const DESK_PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// What a call carries for fees. Measured calls use at most 0.011 TON of it, and the contract asks for 0.1 and what
+/// storage took meanwhile; the rest comes back (`contracts/GAS.md`).
+pub const DESK_CALL_VALUE: Nano = Nano::new(300_000_000);
+
+/// The same with the contract's code, which keeps 0.11 TON of it until it is closed.
+pub const DESK_DEPLOY_VALUE: Nano = Nano::new(500_000_000);
+
+/// What a top-up costs in all: 0.0081 TON were measured from a minimal wallet, a standard one takes 0.003 more.
+pub const DESK_TOP_UP_FEE: Nano = Nano::new(12_000_000);
+
+/// The most of a top-up that may go on fees. A smaller top-up is not made.
+pub const TOP_UP_FEE_PERCENT_MAX: u32 = 2;
+
+/// What a withdrawal costs in all; one that brings less is refused.
+pub const DESK_WITHDRAW_FEE: Nano = Nano::new(13_000_000);
+
+/// A closed contract keeps 0.01 TON for its storage. Above this, fetching what came since is worth its fees.
+pub const DESK_SWEEP_MIN: Nano = Nano::new(60_000_000);
+
+/// Messages that keep one contract usable, in one day of chain time. An ordinary day has one or two top-ups; this many
+/// cost 0.3 TON. Above it, something makes this client pay fees.
+pub const DESK_UPKEEP_MESSAGES_PER_DAY: u32 = 24;
+
+/// How long a call waits for the message that left to come: two blocks, mostly.
+pub const DESK_ARRIVAL_MAX: Duration = Duration::from_secs(60);
+
+/// How often it looks.
+pub const DESK_ARRIVAL_LOOK: Duration = Duration::from_secs(1);
+
+/// Chain time after which a message of which nothing is known will not come: five externals of 90 s each, and some.
+pub const DESK_LOST_AFTER_S: u32 = 900;
+
+/// The same for one that the wallet's journal does not know: it never left, or it left before the journal's last entry.
+pub const DESK_UNRECORDED_AFTER_S: u32 = 60;
+
+/// Transactions of a contract that are read at a time.
+pub const DESK_PAGE: usize = 64;
+
+/// Pages that are read to find a message: beyond it, it counts as not come, until it is lost.
+pub const DESK_PAGES_MAX: usize = 64;
+
+/// Contracts of one wallet: one for each proxy and version of the parameters, until it is closed.
+pub const DESK_CONTRACTS_MAX: usize = 1_024;
+
+/// Bytes of the list of contracts: this many entries of some 500 bytes.
+pub const DESK_BOOK_BYTES_MAX: u64 = 1 << 20;
+
+/// A funded proxy without a session for this long gives its place to another: a restart takes seconds, an update of the
+/// image minutes.
+pub const DESK_SEAT_LOST: Duration = Duration::from_secs(600);
+
+/// At most this many times `max_funded_proxies` contracts hold money, however often proxies come and go.
+pub const DESK_SPREAD_MAX: usize = 2;
+
+/// After a change of parameters a proxy has this long, in chain time, to settle the old contract by itself, which costs
+/// this client nothing; then it asks for the refund.
+pub const DESK_OLD_CONTRACT_S: u32 = 600;
+
+/// How long a proxy may take to sign a refund, its requests in flight included.
+pub const DESK_GRANT_WAIT: Duration = Duration::from_secs(60);
+
+/// Least pause between two registrations on chain for one proxy (long authorization): each costs 0.011 TON, and a proxy
+/// decides how often it asks.
+pub const REGISTER_PAUSE: Duration = Duration::from_secs(600);
+
+/// How often a proxy is asked what became of requests whose end was not heard: after a hang-up it says so by itself, so
+/// only what a lost connection left remains.
+pub const UNHEARD_ASKED_EVERY: Duration = Duration::from_secs(15);
+
+/// How long the proxy may take to see a registration, as in the original.
+pub const REGISTER_WAIT: Duration = Duration::from_secs(300);

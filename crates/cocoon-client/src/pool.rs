@@ -263,7 +263,7 @@ impl ProxySlot {
 
     fn link(&self) -> Option<Arc<Link>> {
         match &*self.lock() {
-            ProxyState::Ready(link) => Some(Arc::clone(link)),
+            ProxyState::Ready(link) => (!link.is_leaving()).then(|| Arc::clone(link)),
             ProxyState::Connecting | ProxyState::Lost | ProxyState::Failed(_) => None,
         }
     }
@@ -292,6 +292,7 @@ impl ProxyState {
     fn words(&self) -> &str {
         match self {
             Self::Connecting => "it is being connected to",
+            Self::Ready(link) if link.is_leaving() => "this client's contract with it is being closed",
             Self::Ready(_) => "it is ready",
             Self::Lost => "the connection was lost and is being made again",
             Self::Failed(why) => why,

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cocoon_units::Coefficient;
+use cocoon_units::{AdjustedTokens, Coefficient, Pricing, most_tokens};
 use cocoon_wire::{
     Sealed, Version,
     http::HttpRequest,
@@ -43,6 +43,8 @@ pub(crate) struct InferenceRequest {
     pub(crate) model: Arc<str>,
     pub(crate) max_coefficient: Coefficient,
     pub(crate) max_tokens: u32,
+    /// Answers that are made at once.
+    choices: u32,
     pub(crate) timeout: Duration,
     pub(crate) enable_debug: bool,
     /// Whether the app wants the answer as it is made.
@@ -92,12 +94,25 @@ impl InferenceRequest {
             model: model.ok_or_else(|| RequestError::bad_request("`model` is required", Some("model")))?.into(),
             max_coefficient: max_coefficient.unwrap_or(config.max_coefficient),
             max_tokens: fields.max_tokens.unwrap_or(config.max_tokens),
+            choices: fields.n.max(fields.best_of).max(1),
             timeout,
             enable_debug: fields.enable_debug || wishes.enable_debug,
             streamed: fields.stream,
             usage_wanted: fields.include_usage,
             guid: agree(fields.request_guid, wishes.request_guid, "request_guid")?,
         })
+    }
+
+    /// The most that it can cost, as the proxy reserves it; `None` when that does not fit 64 bits.
+    pub(crate) fn most_tokens(&self, pricing: &Pricing) -> Option<AdjustedTokens> {
+        let prompt = u64::try_from(self.body.len()).unwrap_or(u64::MAX);
+        let completion = u64::from(self.choices).saturating_mul(self.max_tokens.into());
+        most_tokens(prompt, completion, &pricing.multipliers, self.max_coefficient)
+    }
+
+    /// The body as it travels, for the receipt's digest.
+    pub(crate) fn body(&self) -> &Bytes {
+        self.body.expose()
     }
 
     /// Frees the body, of which the connection's queue has a copy once it was sent: an answer may take an hour.

@@ -3,7 +3,11 @@
 //! Each proxy has one task, which owns the connection and hands every message to the request it
 //! belongs to. A proxy that breaks the protocol loses the connection and its requests fail; the
 //! next attempt follows the backoff, and other proxies are not concerned.
+//!
+//! With money, a proxy that demands what was not used loses the session too, and gets no request until it demands less;
+//! and of requests whose end was not heard the proxy is asked, in each session, until none is left (`accounts`).
 
+mod accounts;
 pub(crate) mod answer;
 pub(crate) mod handshake;
 pub(crate) mod link;
@@ -13,7 +17,7 @@ use std::{borrow::Cow, pin::pin, sync::Arc};
 
 use cocoon_attest::Check;
 use cocoon_net::{Backoff, Connection, DialError, Dialer, Directory, Event, Peer};
-use cocoon_wire::message::{ClientAnswer, ClientQuery, ProxyToClient};
+use cocoon_wire::message::{ClientAnswer, ClientQuery, PaymentStatus, ProxyToClient, RequestPayment};
 use serde::{
     Deserialize as _,
     de::{
@@ -25,7 +29,9 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Shared, limits,
+    Shared,
+    budget::desk::NotReady,
+    limits,
     models::Models,
     pool::{ProxySlot, ProxyState},
     terms::News,
@@ -55,18 +61,23 @@ impl Keeper {
         };
         let mut over = pin!(over);
         let mut news = News::of(&directory, shared.terms.as_ref());
+        let mut waits_for_money = false;
         loop {
             let pause = backoff.delay(Instant::now().into_std());
             tokio::select! {
                 () = &mut over => return,
                 () = news.pause(pause) => {}
+                () = funded(&shared), if waits_for_money => {}
             }
             let Some(dialer) = directory.dialer(proxy.number()) else { return };
-            proxy.set(ProxyState::Connecting);
+            if !waits_for_money {
+                proxy.set(ProxyState::Connecting);
+            }
             let attempt = tokio::select! {
                 () = &mut over => return,
-                attempt = connect(&*dialer, &shared) => attempt,
+                attempt = connect(&*dialer, proxy.number(), &shared) => attempt,
             };
+            waits_for_money = matches!(&attempt, Err(failure) if failure.waits_for_money);
             match attempt {
                 Ok(authorized) => {
                     backoff.handle_connected(Instant::now().into_std());
@@ -74,7 +85,11 @@ impl Keeper {
                     serve(authorized, &proxy, &shared, &retired, &shutdown).await;
                 }
                 Err(failure) => {
-                    tracing::warn!(proxy = proxy.number(), error = %failure.detail, "no session with proxy");
+                    if failure.waits_for_money {
+                        tracing::info!(proxy = proxy.number(), reason = %failure.detail, "no session with proxy yet");
+                    } else {
+                        tracing::warn!(proxy = proxy.number(), error = %failure.detail, "no session with proxy");
+                    }
                     proxy.set_failed(&failure);
                 }
             }
@@ -85,26 +100,51 @@ impl Keeper {
     }
 }
 
+/// Waits until something changed about our contracts.
+async fn funded(shared: &Shared) {
+    match &shared.desk {
+        Some(desk) => desk.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Why an attempt failed: for apps, and for the owner's log.
 pub(crate) struct ConnectFailure {
     /// Without addresses or a peer's words.
     pub(crate) summary: Cow<'static, str>,
     pub(crate) is_violation: bool,
+    /// Nobody failed: our contract with the proxy cannot pay yet.
+    waits_for_money: bool,
     detail: String,
 }
 
-async fn connect(dialer: &dyn Dialer, shared: &Shared) -> Result<Authorized, ConnectFailure> {
+impl ConnectFailure {
+    fn of(error: &SessionError) -> Self {
+        Self {
+            summary: error.summary(),
+            is_violation: matches!(error, SessionError::PeerViolation(_) | SessionError::PeerPayment(_)),
+            waits_for_money: matches!(error, SessionError::NotReady(_)),
+            detail: with_sources(error),
+        }
+    }
+}
+
+async fn connect(dialer: &dyn Dialer, number: u32, shared: &Shared) -> Result<Authorized, ConnectFailure> {
+    // A proxy that the root pins is funded before it is dialled; of any other, only the session tells who it is.
+    if let (Some(desk), Some(terms)) = (&shared.desk, &shared.terms)
+        && let Some(parties) = terms.pinned(number)
+    {
+        let admitted = desk.admit(number, &parties).await;
+        admitted.map_err(|not_ready| ConnectFailure::of(&not_ready.into()))?;
+    }
     let connection = dialer.dial().await.map_err(|error| ConnectFailure {
         summary: dial_summary(&error),
         is_violation: false,
+        waits_for_money: false,
         detail: with_sources(&error),
     })?;
-    let shake_hands = async { Dialed(connection).greet(shared).await?.authorize(&shared.config).await };
-    shake_hands.await.map_err(|error| ConnectFailure {
-        summary: error.summary().into(),
-        is_violation: matches!(error, SessionError::PeerViolation(_)),
-        detail: with_sources(&error),
-    })
+    let shake_hands = async { Dialed(connection).greet(shared).await?.authorize(shared, number).await };
+    shake_hands.await.map_err(|error| ConnectFailure::of(&error))
 }
 
 /// Serves requests until the connection ends, by whoever's doing.
@@ -116,16 +156,24 @@ async fn serve(
     shutdown: &CancellationToken,
 ) {
     let attestations = &shared.attestations;
-    let Authorized { mut connection, version, config_version } = authorized;
-    let link = Arc::new(Link::new(connection.outbox(), version, config_version));
+    let Authorized { mut connection, version, config_version, parties, proxy_owner, pricing } = authorized;
+    let link = Arc::new(Link::new(connection.outbox(), version, config_version, parties, proxy_owner, pricing));
     link.set_attestation(attestations.note(proxy.number(), connection.peer()));
     proxy.set(ProxyState::Ready(Arc::clone(&link)));
     let note = |peer: &Peer| link.set_attestation(attestations.note(proxy.number(), peer));
-    let end = drive(&mut connection, &link, note, retired, shutdown).await;
+    if let (Some(desk), Some(contract)) = (&shared.desk, link.client_contract()) {
+        desk.session_began(&contract, &link);
+    }
+    let end = drive(&mut connection, &link, shared, note, retired, shutdown).await;
     proxy.set_lost(&link);
     link.close();
     match end {
         Ok(()) => {}
+        Err(error @ (SessionError::PeerDemands(_) | SessionError::PeerPayment(_))) => {
+            proxy.count_violation();
+            proxy.set_failed(&ConnectFailure::of(&error));
+            tracing::warn!(proxy = proxy.number(), error = %error, "connection closed: the proxy demands what is not owed");
+        }
         Err(SessionError::PeerViolation(violation)) => {
             proxy.count_violation();
             tracing::warn!(proxy = proxy.number(), error = %violation, "connection closed: the proxy is to blame");
@@ -137,6 +185,7 @@ async fn serve(
 async fn drive(
     connection: &mut Connection,
     link: &Arc<Link>,
+    shared: &Shared,
     note: impl Fn(&Peer),
     retired: &CancellationToken,
     shutdown: &CancellationToken,
@@ -145,13 +194,17 @@ async fn drive(
     let mut poller = pin!(poll_models(link));
     let mut stop = pin!(shutdown.cancelled());
     let mut finished = pin!(finished(link, retired));
+    let mut unheard = pin!(accounts::ask_for_unheard(link, shared));
+    let mut left = pin!(accounts::left(link, shared));
     loop {
         tokio::select! {
             biased;
-            event = connection.next() => handle_event(link, event?)?,
+            event = connection.next() => handle_event(link, shared, event?)?,
             violation = &mut poller => return Err(violation.into()),
+            error = &mut unheard => return Err(error),
             () = &mut stop => break,
             () = &mut finished => break,
+            () = &mut left => break,
             // The connection attests its peer again by itself, and tells nobody.
             _ = look.tick() => {
                 if link.attestation().is_some_and(|record| !record.is_of(connection.peer())) {
@@ -175,16 +228,23 @@ async fn finished(link: &Link, retired: &CancellationToken) {
     }
 }
 
-fn handle_event(link: &Link, event: Event) -> Result<(), Violation> {
+fn handle_event(link: &Link, shared: &Shared, event: Event) -> Result<(), SessionError> {
     let data = match event {
         Event::Message(data) => data,
-        Event::Query(_) => return Err(Violation::Query),
-        _ => return Err(Violation::UnknownMessage),
+        Event::Query(_) => return Err(Violation::Query.into()),
+        _ => return Err(Violation::UnknownMessage.into()),
     };
-    match ProxyToClient::decode(link.version(), data)? {
-        ProxyToClient::Answer(answer) => link.handle_answer(answer),
-        // Payments are checked and kept once there is money; until then they are told, not used.
-        ProxyToClient::Payment(_) | ProxyToClient::PaymentStatus(_) | ProxyToClient::Settled { .. } => Ok(()),
+    match ProxyToClient::decode(link.version(), data).map_err(Violation::from)? {
+        ProxyToClient::Answer(answer) => Ok(link.handle_answer(answer)?),
+        ProxyToClient::Settled { request_id, info } => {
+            link.handle_settled(request_id, &info);
+            Ok(())
+        }
+        ProxyToClient::PaymentStatus(status) => accounts::heard(link, shared, &status),
+        ProxyToClient::Payment(payment) => {
+            let RequestPayment { signed_payment, db_tokens, max_tokens, .. } = payment;
+            accounts::heard(link, shared, &PaymentStatus { signed_payment, db_tokens, max_tokens })
+        }
     }
 }
 
@@ -233,17 +293,22 @@ async fn ask_models(link: &Link, is_old_proxy: bool) -> Result<Option<Models>, V
 
 impl SessionError {
     /// What apps may know.
-    fn summary(&self) -> &'static str {
-        match self {
+    fn summary(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::PeerViolation(_) => "it broke the protocol",
             Self::PeerOtherNetwork { .. } => "it belongs to the other network (see `is_test`)",
             Self::PeerContract(_) => "its contracts are not those that the root contract gives",
-            Self::PeerWantsLongAuthorization => "it asks for an on-chain registration, which is not supported yet",
-            Self::PeerKnowsOtherSecret | Self::PeerRefused { .. } => "it does not accept this client's secret",
-            Self::PeerRefusedQuestion { .. } => "it refused this client",
+            Self::PeerWantsLongAuthorization => "it asks for an on-chain registration that is not needed",
+            Self::PeerKnowsOtherSecret | Self::PeerTakesEmptySecret | Self::PeerRefused { code: 401 } => {
+                "it does not accept this client's secret"
+            }
+            Self::PeerRefused { .. } | Self::PeerRefusedQuestion { .. } => "it refused this client",
+            Self::PeerPayment(_) => "it signed a payment that is not right",
+            Self::PeerDemands(_) => "it demands more than was used",
+            Self::NotReady(NotReady(words)) => return Cow::Owned(words.clone()),
             Self::Query { .. } => "it does not answer",
             Self::Connection(_) => "the connection was lost",
-        }
+        })
     }
 }
 

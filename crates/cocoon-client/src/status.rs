@@ -15,7 +15,7 @@ use std::{
 use cocoon_wire::message::TokensUsed;
 use serde::Serialize;
 
-use crate::{error::RequestError, limits, pool::ProxyStatus};
+use crate::{budget::BudgetStatus, error::RequestError, limits, pool::ProxyStatus, receipts::ReceiptsStatus};
 
 /// A snapshot of a client.
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +36,10 @@ pub struct Status {
     pub requests_abandoned: u64,
     /// Adjusted tokens over all models, as the proxies reported them.
     pub tokens_total: u64,
+    /// What the receipts of ended requests were worth.
+    pub receipts: ReceiptsStatus,
+    /// What was spent, and which proxies demand more.
+    pub budget: BudgetStatus,
 }
 
 /// The counters behind [`Status`].
@@ -97,7 +101,13 @@ impl Metrics {
         tokens.entry(name.to_owned()).or_default().add(used);
     }
 
-    pub(crate) fn status(&self, proxies: Vec<ProxyStatus>, models: usize) -> Status {
+    pub(crate) fn status(
+        &self,
+        proxies: Vec<ProxyStatus>,
+        models: usize,
+        receipts: ReceiptsStatus,
+        budget: BudgetStatus,
+    ) -> Status {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         Status {
@@ -109,6 +119,8 @@ impl Metrics {
             requests_failed: failed.values().fold(0, |sum, n| sum.saturating_add(*n)),
             requests_abandoned: self.abandoned.load(Ordering::Relaxed),
             tokens_total: tokens.values().fold(0, |sum, counts| sum.saturating_add(counts.total)),
+            receipts,
+            budget,
         }
     }
 
@@ -134,6 +146,8 @@ impl Metrics {
         for (code, count) in &*self.failed.lock().unwrap_or_else(PoisonError::into_inner) {
             line(&mut out, &format!("cocoon_client_errors_total{{code=\"{code}\"}}"), *count);
         }
+        render_receipts(&mut out, &status.receipts);
+        render_budget(&mut out, &status.budget);
         let violations = status.proxies.iter().fold(0_u64, |sum, proxy| sum.saturating_add(proxy.violations));
         head(
             &mut out,
@@ -172,6 +186,42 @@ impl TokenCounts {
     }
 }
 
+fn render_budget(out: &mut String, budget: &BudgetStatus) {
+    head(out, "cocoon_client_spent_nano", "gauge", "NanoTON of today's requests, by our own count.");
+    line(out, "cocoon_client_spent_nano", budget.spent_today_nano);
+    head(out, "cocoon_client_held_nano", "gauge", "NanoTON that open requests of today can cost at most.");
+    line(out, "cocoon_client_held_nano", budget.held_today_nano);
+    gauge(out, "cocoon_client_proxies_differing", "Proxies that demand more than was used.", budget.proxies_differing);
+    head(
+        out,
+        "cocoon_client_demands_refused_total",
+        "counter",
+        "Demands of proxies that our own count did not explain.",
+    );
+    line(out, "cocoon_client_demands_refused_total", budget.demands_refused);
+}
+
+fn render_receipts(out: &mut String, receipts: &ReceiptsStatus) {
+    head(
+        out,
+        "cocoon_client_receipts_accepted_total",
+        "counter",
+        "Receipts that prove what was charged, by whose word.",
+    );
+    for (vouched, count) in &receipts.accepted {
+        line(out, &format!("cocoon_client_receipts_accepted_total{{key_by=\"{vouched}\"}}"), *count);
+    }
+    head(
+        out,
+        "cocoon_client_receipts_refused_total",
+        "counter",
+        "Receipts that do not, by the check, and missing ones.",
+    );
+    for (check, count) in &receipts.refused {
+        line(out, &format!("cocoon_client_receipts_refused_total{{check=\"{check}\"}}"), *count);
+    }
+}
+
 fn gauge(out: &mut String, name: &str, help: &str, value: usize) {
     head(out, name, "gauge", help);
     line(out, name, value as u64);
@@ -206,7 +256,7 @@ mod tests {
         for n in 0..limits::MODELS_METERED + 10 {
             metrics.used(&format!("m\"{n}\n"), &used);
         }
-        let status = metrics.status(Vec::new(), 0);
+        let status = metrics.status(Vec::new(), 0, ReceiptsStatus::default(), BudgetStatus::default());
         assert_eq!(status.tokens_total, 2 * (limits::MODELS_METERED as u64 + 10));
         let text = metrics.render(&status);
         assert!(text.contains(r#"cocoon_client_tokens_total{model="other",kind="prompt"} 20"#), "{text}");

@@ -4,6 +4,9 @@
 //! A contract's address is a hash of whose it is, of the proxy's payment key and of the network's parameters. So a proxy
 //! cannot name another contract than the one that the root makes of it: what it says is computed again here.
 //! Without a root, as in tests on one host, nothing is compared.
+//!
+//! With money, the same computation says between whom a signed payment must be ([`Parties`]): one that is for another
+//! contract, or by another key, is the proxy's fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +14,10 @@ use std::time::Duration;
 use cocoon_net::{Directory, Peer};
 use cocoon_ton::Address;
 use cocoon_ton::chain::watch::RootConfig;
+use cocoon_ton::contract::signed::{Envelope, Kind};
 use cocoon_ton::contract::{StateError, client_address, proxy_address};
-use cocoon_units::Pricing;
-use cocoon_wire::message::ProxyParams;
+use cocoon_units::{AdjustedTokens, Pricing};
+use cocoon_wire::message::{PaymentStatus, ProxyParams, SignedPayment};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -87,8 +91,8 @@ impl Terms {
         self.root.clone()
     }
 
-    /// Whether the proxy's contract and ours with it are what the root gives.
-    pub(crate) fn check(&self, peer: &Peer, proxy: &ProxyParams, ours: &str) -> Result<(), ContractError> {
+    /// Whether the proxy's contract and ours with it are what the root gives: then, who they are.
+    pub(crate) fn check(&self, peer: &Peer, proxy: &ProxyParams, ours: &str) -> Result<Parties, ContractError> {
         let root = Arc::clone(&*self.root.borrow());
         let owner = parse("its owner", &proxy.owner_address)?;
         let named = parse("its contract", &proxy.sc_address)?;
@@ -103,7 +107,119 @@ impl Terms {
         if ours != computed {
             return Err(ContractError::PeerOwnContract { named: ours, computed });
         }
-        Ok(())
+        Ok(Parties { contract: ours, proxy: named, payment_key: proxy.public_key })
+    }
+
+    /// The parties that the root pins for a proxy of its registry; `None` where it pins nobody.
+    pub(crate) fn pinned(&self, number: u32) -> Option<Parties> {
+        let root = Arc::clone(&*self.root.borrow());
+        let pin = root.state.registered_proxies.get(&number)?.pinned()?;
+        self.parties(pin.contract, pin.payment_key, &root).ok()
+    }
+
+    /// This client's contract with a proxy contract, by a version of the root.
+    pub(crate) fn parties(
+        &self,
+        proxy: Address,
+        payment_key: [u8; 32],
+        root: &RootConfig,
+    ) -> Result<Parties, StateError> {
+        let contract = client_address(self.owner, proxy, &payment_key, &root.state.params)?;
+        Ok(Parties { contract, proxy, payment_key })
+    }
+
+    /// This client's wallet.
+    pub(crate) const fn owner(&self) -> Address {
+        self.owner
+    }
+
+    /// The newest version of the root.
+    pub(crate) fn root_now(&self) -> Arc<RootConfig> {
+        Arc::clone(&*self.root.borrow())
+    }
+}
+
+/// Between whom money passes: a contract of ours, and the proxy behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parties {
+    /// This client's contract with the proxy.
+    pub(crate) contract: Address,
+    /// The proxy's own contract.
+    pub(crate) proxy: Address,
+    /// The key that signs what the proxy demands.
+    pub(crate) payment_key: [u8; 32],
+}
+
+/// A signed message of a proxy that this client will not stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum PaymentError {
+    /// No bag of cells, or another layout.
+    #[error("the proxy sent a payment that cannot be read")]
+    Unreadable,
+    /// A payout, or a request to the proxy's own contract.
+    #[error("the proxy sent a payment of another kind")]
+    OtherKind,
+    /// It is for somebody else's contract, or an older one of ours.
+    #[error("the proxy sent a payment for the contract {0}, which is not the one between us")]
+    OtherContract(Address),
+    /// The signature is not by its payment key.
+    #[error("the proxy sent a payment that its key did not sign")]
+    NotSigned,
+    /// It signed more than it says to have in its books: a crash would leave it with less than it may charge.
+    #[error("the proxy signed a payment for {signed} and has {durable} in its books")]
+    BeyondBooks {
+        /// What the signature is for.
+        signed: AdjustedTokens,
+        /// What it says to have kept.
+        durable: AdjustedTokens,
+    },
+    /// It says to have kept more than it counted.
+    #[error("the proxy says that it kept {durable} and counted {known}")]
+    KeptMoreThanCounted {
+        /// What it says to have kept.
+        durable: AdjustedTokens,
+        /// What it says to have counted.
+        known: AdjustedTokens,
+    },
+}
+
+impl Parties {
+    /// The tokens of a charge that the proxy signed; none where it has signed nothing yet.
+    pub(crate) fn charged(&self, payment: &SignedPayment) -> Result<Option<AdjustedTokens>, PaymentError> {
+        match payment {
+            SignedPayment::Empty => Ok(None),
+            SignedPayment::Signed(bytes) => {
+                let envelope = self.signed(bytes, Kind::Charge)?;
+                Ok(Some(AdjustedTokens::new(envelope.signed.payment.tokens().unwrap_or_default())))
+            }
+        }
+    }
+
+    /// Checks all that a proxy says about what it is owed, short of comparing it with our own count.
+    pub(crate) fn check_status(&self, status: &PaymentStatus) -> Result<(), PaymentError> {
+        let (durable, known) = (status.db_tokens, status.max_tokens);
+        if durable > known {
+            return Err(PaymentError::KeptMoreThanCounted { durable, known });
+        }
+        match self.charged(&status.signed_payment)? {
+            Some(signed) if signed > durable => Err(PaymentError::BeyondBooks { signed, durable }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A message that the proxy signed for our contract.
+    pub(crate) fn signed(&self, bytes: &[u8], kind: Kind) -> Result<Envelope, PaymentError> {
+        let envelope = Envelope::from_boc(bytes).map_err(|_| PaymentError::Unreadable)?;
+        let payment = envelope.signed.payment;
+        if payment.kind() != kind {
+            return Err(PaymentError::OtherKind);
+        }
+        if payment.contract() != self.contract {
+            return Err(PaymentError::OtherContract(payment.contract()));
+        }
+        envelope.signed.verify(&self.payment_key).map_err(|_| PaymentError::NotSigned)?;
+        Ok(envelope)
     }
 }
 
@@ -158,7 +274,9 @@ fn check_key(peer: &Peer, proxy: &ProxyParams) -> Result<(), ContractError> {
 #[cfg(test)]
 mod tests {
     use cocoon_ton::chain::Head;
+    use cocoon_ton::contract::signed::{Payment, charge, grant_refund, payout};
     use cocoon_ton::contract::{Params, RootState, codes};
+    use ed25519_dalek::SigningKey;
 
     use super::*;
 
@@ -188,7 +306,7 @@ mod tests {
         (proxy, ours.raw())
     }
 
-    fn check(proxy: &ProxyParams, ours: &str) -> Result<(), ContractError> {
+    fn check(proxy: &ProxyParams, ours: &str) -> Result<Parties, ContractError> {
         let (_sender, receiver) = watch::channel(Arc::new(root(2)));
         let peer = Peer::InMemory { name: "proxy".into() };
         Terms::new(US, receiver).check(&peer, proxy, ours)
@@ -217,5 +335,50 @@ mod tests {
         let (proxy, ours) = honest(&root(1));
         let error = check(&proxy, &ours).unwrap_err().to_string();
         assert!(error.contains("before it changed"), "{error}");
+    }
+
+    fn between() -> Parties {
+        let key = SigningKey::from_bytes(&KEY);
+        let one = |byte| Address::basechain([byte; 32]);
+        Parties { contract: one(0xc1), proxy: one(0x9a), payment_key: key.verifying_key().to_bytes() }
+    }
+
+    fn signed(payment: Payment, key: [u8; 32]) -> SignedPayment {
+        let signed = payment.sign(&SigningKey::from_bytes(&key));
+        let bytes = Envelope { signed, excesses_to: OWNER }.to_boc();
+        SignedPayment::signed(bytes.into()).unwrap()
+    }
+
+    #[test]
+    fn a_charge_between_us_is_taken() {
+        let ours = between();
+        let charge = signed(charge(ours.contract, 1, 42), KEY);
+        assert_eq!(ours.charged(&charge), Ok(Some(AdjustedTokens::new(42))));
+        assert_eq!(ours.charged(&SignedPayment::Empty), Ok(None));
+    }
+
+    #[test]
+    fn forged_replayed_and_foreign_contract_payments_are_refused() {
+        let ours = between();
+        let refused = |payment: SignedPayment, error: PaymentError| assert_eq!(ours.charged(&payment), Err(error));
+        refused(signed(charge(ours.contract, 1, 42), [8; 32]), PaymentError::NotSigned);
+        refused(signed(charge(OWNER, 1, 42), KEY), PaymentError::OtherContract(OWNER));
+        refused(signed(payout(ours.contract, 1, 42), KEY), PaymentError::OtherKind);
+        refused(signed(grant_refund(ours.contract, 1, 42), KEY), PaymentError::OtherKind);
+        refused(SignedPayment::signed(vec![1, 2, 3].into()).unwrap(), PaymentError::Unreadable);
+    }
+
+    #[test]
+    fn a_proxy_signs_no_more_than_it_has_in_its_books() {
+        let ours = between();
+        let status = |signed_tokens: u64, durable: u64, known: u64| PaymentStatus {
+            signed_payment: signed(charge(ours.contract, 1, signed_tokens), KEY),
+            db_tokens: AdjustedTokens::new(durable),
+            max_tokens: AdjustedTokens::new(known),
+        };
+        ours.check_status(&status(1, 2, 3)).unwrap();
+        ours.check_status(&status(3, 3, 3)).unwrap();
+        assert!(matches!(ours.check_status(&status(3, 2, 3)), Err(PaymentError::BeyondBooks { .. })));
+        assert!(matches!(ours.check_status(&status(1, 3, 2)), Err(PaymentError::KeptMoreThanCounted { .. })));
     }
 }

@@ -1,24 +1,40 @@
 //! The ledger itself: the only place where a balance changes.
 
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::Bytes;
 use cocoon_units::AdjustedTokens;
-use thiserror::Error;
 
-use crate::account::{Accounts, PayeeId, Payer, PayerId};
-use crate::limits::STAKE_MAX;
-use crate::reservation::{Overcharge, Reservation, Settled};
+use crate::account::{Account, Credit, HasAccount, Marks, PayeeId, Payer, PayerId, PayerView};
+use crate::batch::{Batch, Written};
+use crate::commit::{Commit, RolledBack};
+use crate::entry::Entry;
+use crate::limits::{BATCH_ENTRIES_MAX, RECEIPT_BYTES_MAX, UNWRITTEN_MAX};
+use crate::reservation::{LostRefusal, NoteRefused, Overcharge, Rejection, Reservation, Settled, Spent, SpentRequest};
+use crate::state::State;
 
-/// Accounts of payers and payees, and the open reservations between them.
+/// Accounts of payers and payees, the open reservations between them, and what of it is on disk and on chain.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    payers: Accounts<Payer>,
-    payees: Accounts<AdjustedTokens>,
+    state: State,
     totals: Totals,
+    /// Without it everything is in memory.
+    journaled: Option<Tail>,
 }
 
-/// Sums over the ledger's life. Invariant: `reserved = charged + released + open`.
+/// Entries that are not on disk yet.
+struct Tail {
+    /// Those that no batch has taken.
+    pending: VecDeque<Entry>,
+    /// The number of the entry after the last that is on disk.
+    written: u64,
+}
+
+/// Sums since this ledger was made or restored. Invariant: `reserved = charged + released + open`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Every reservation that was made.
+    /// Every reservation that was made, and every lost request that was settled.
     pub reserved: u128,
     /// What was charged, and equally what was earned.
     pub charged: u128,
@@ -30,66 +46,48 @@ pub struct Totals {
     pub reservations: u64,
 }
 
-/// A payer's account at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Balance {
-    /// The most that may be used and not yet paid.
-    pub stake: AdjustedTokens,
-    /// Charged and not yet paid.
-    pub used: AdjustedTokens,
-    /// Reserved by requests in flight.
-    pub reserved: AdjustedTokens,
-}
-
-/// Why a reservation or an account was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Rejection {
-    /// The payer's fault: the request can cost more than the whole stake, so it can never run.
-    #[error("the request can cost {needed}, the whole stake is {stake}")]
-    PayerStakeTooSmall {
-        /// What the request can cost at most.
-        needed: AdjustedTokens,
-        /// What the payer staked.
-        stake: AdjustedTokens,
-    },
-    /// The payer's fault: the stake has been used up and must be paid first.
-    #[error("the request can cost {needed}, {free} of the stake are free until earlier use is paid")]
-    PayerStakeUsed {
-        /// What the request can cost at most.
-        needed: AdjustedTokens,
-        /// What is free now.
-        free: AdjustedTokens,
-    },
-    /// Nobody's fault: other requests of the payer hold the rest of the stake; it will be free again.
-    #[error("the request can cost {needed}, {free} of the stake are free while other requests run")]
-    PayerStakeReserved {
-        /// What the request can cost at most.
-        needed: AdjustedTokens,
-        /// What is free now.
-        free: AdjustedTokens,
-    },
-    /// The ledger's own bound, or a name that is not one.
-    #[error("no account can be opened: too many accounts or too long a name")]
-    AccountsFull,
-}
-
+/// Accounts.
 impl Ledger {
-    /// A ledger without accounts.
+    /// A ledger without accounts that lives in memory: what is known is durable, and nothing is ever committed.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Finds the payer of this name or opens an account with this stake.
-    /// A stake above [`STAKE_MAX`] is cut to it; that of an account that exists is left as it is.
+    /// The ledger that a journal gave back. From here on its entries must be written there.
+    #[must_use]
+    pub fn restore(mut state: State) -> Self {
+        state.all_durable();
+        let tail = Tail { pending: VecDeque::new(), written: state.seq };
+        let ledger = Self { state, totals: Totals::default(), journaled: Some(tail) };
+        ledger.assert_conserved();
+        ledger
+    }
+
+    /// Finds the payer of this name or opens an account, and sets its credit.
     ///
     /// # Errors
     ///
     /// [`Rejection::AccountsFull`].
-    pub fn open_payer(&mut self, name: &str, stake: AdjustedTokens) -> Result<PayerId, Rejection> {
-        let stake = stake.min(AdjustedTokens::new(STAKE_MAX));
-        let new = || Payer { stake, ..Payer::default() };
-        self.payers.open(name, new).map(PayerId).ok_or(Rejection::AccountsFull)
+    pub fn open_payer(&mut self, name: &str, credit: Credit) -> Result<PayerId, Rejection> {
+        if let Some(payer) = self.find_payer(name) {
+            self.set_credit(payer, credit);
+            return Ok(payer);
+        }
+        if !self.state.payers.has_room_for(name) {
+            return Err(Rejection::AccountsFull);
+        }
+        let payer = PayerId(self.state.payers.next());
+        self.record(Entry::PayerOpened { payer, name: name.into(), credit });
+        Ok(payer)
+    }
+
+    /// Says what the payer's contract holds now. Less than before does not touch reservations that are open.
+    /// Nothing happens to an account that was closed.
+    pub fn set_credit(&mut self, payer: PayerId, credit: Credit) {
+        if self.state.payers.get(payer.0).is_some_and(|account| account.credit != credit) {
+            self.record(Entry::CreditSet { payer, credit });
+        }
     }
 
     /// Finds the payee of this name or opens an account.
@@ -98,64 +96,187 @@ impl Ledger {
     ///
     /// [`Rejection::AccountsFull`].
     pub fn open_payee(&mut self, name: &str) -> Result<PayeeId, Rejection> {
-        self.payees.open(name, || AdjustedTokens::ZERO).map(PayeeId).ok_or(Rejection::AccountsFull)
+        if let Some(payee) = self.find_payee(name) {
+            return Ok(payee);
+        }
+        if !self.state.payees.has_room_for(name) {
+            return Err(Rejection::AccountsFull);
+        }
+        let payee = PayeeId(self.state.payees.next());
+        self.record(Entry::PayeeOpened { payee, name: name.into() });
+        Ok(payee)
+    }
+
+    /// The payer of this name, if it has an account.
+    #[must_use]
+    pub fn find_payer(&self, name: &str) -> Option<PayerId> {
+        self.state.payers.find(name).map(PayerId)
     }
 
     /// The payee of this name, if it has an account.
     #[must_use]
     pub fn find_payee(&self, name: &str) -> Option<PayeeId> {
-        self.payees.find(name).map(PayeeId)
+        self.state.payees.find(name).map(PayeeId)
     }
 
-    /// Sets `tokens` of the payer's stake aside.
+    /// Forgets a payer whose contract is closed; its name is free again. Says `false`, and does nothing, while
+    /// reservations of it are open.
+    pub fn close_payer(&mut self, payer: PayerId) -> bool {
+        match self.state.payers.get(payer.0) {
+            Some(account) if account.open > 0 => return false,
+            Some(_) => self.record(Entry::PayerClosed { payer }),
+            None => {}
+        }
+        true
+    }
+
+    /// Forgets a payee whose contract is closed; its name is free again. What is settled on it later is charged to
+    /// nobody.
+    pub fn close_payee(&mut self, payee: PayeeId) {
+        if self.state.payees.get(payee.0).is_some() {
+            self.record(Entry::PayeeClosed { payee });
+        }
+    }
+
+    /// The payer's account now; an empty one if it was closed.
+    #[must_use]
+    pub fn payer(&self, payer: PayerId) -> PayerView {
+        let Some(account) = self.state.payers.get(payer.0) else { return PayerView::default() };
+        let Payer { credit, reserved, open, .. } = *account;
+        PayerView { marks: self.marks(account), credit, reserved, open }
+    }
+
+    /// What the payee has earned; nothing if its account was closed.
+    #[must_use]
+    pub fn payee(&self, payee: PayeeId) -> Marks {
+        self.state.payees.get(payee.0).map(|account| self.marks(account)).unwrap_or_default()
+    }
+
+    /// All payers, in the order in which they were opened.
+    pub fn payers(&self) -> impl Iterator<Item = (PayerId, &str)> {
+        self.state.payers.iter().map(|(number, payer)| (PayerId(number), &*payer.account.name))
+    }
+
+    /// All payees, in the order in which they were opened.
+    pub fn payees(&self) -> impl Iterator<Item = (PayeeId, &str)> {
+        self.state.payees.iter().map(|(number, account)| (PayeeId(number), &*account.name))
+    }
+
+    /// The name of an account that is open.
+    #[must_use]
+    pub fn name_of_payer(&self, payer: PayerId) -> Option<&str> {
+        self.state.payers.get(payer.0).map(|payer| &*payer.account.name)
+    }
+
+    /// The name of an account that is open.
+    #[must_use]
+    pub fn name_of_payee(&self, payee: PayeeId) -> Option<&str> {
+        self.state.payees.get(payee.0).map(|account| &*account.name)
+    }
+}
+
+/// Requests.
+impl Ledger {
+    /// Sets tokens aside: what is used and reserved stays within what the payer's contract was charged and secures.
     ///
     /// # Errors
     ///
     /// A [`Rejection`] that says whether waiting, paying or nothing would help.
     pub fn reserve(&mut self, payer: PayerId, tokens: AdjustedTokens) -> Result<Reservation, Rejection> {
-        let account = self.payers.get_mut(payer.0);
-        account.assert_sound();
-        let free = account.free();
-        if tokens > free {
-            return Err(reject(account, tokens, free));
+        if self.unwritten() >= UNWRITTEN_MAX {
+            return Err(Rejection::JournalBehind);
         }
-        account.reserved = account.reserved.checked_add(tokens).expect("below the stake");
+        let account = self.state.payers.get_mut(payer.0).ok_or(Rejection::PayerClosed)?;
+        account.assert_sound();
+        if tokens > account.free() {
+            return Err(reject(account, tokens));
+        }
+        account.reserved = account.reserved.checked_add(tokens).expect("within the limit, which fits");
         account.open += 1;
         account.assert_sound();
-        self.totals.reserved += u128::from(tokens.get());
-        self.totals.open += u128::from(tokens.get());
-        self.totals.reservations += 1;
-        self.totals.assert_conserved();
+        self.totals.open(tokens);
         Ok(Reservation { payer, tokens })
     }
 
-    /// Charges the payer what was used, never above the reservation, and credits the payee with it.
-    pub fn settle(&mut self, reservation: Reservation, payee: PayeeId, used: AdjustedTokens) -> Settled {
-        let reserved = reservation.tokens;
-        let charged = used.min(reserved);
-        self.close(reservation, charged);
-        let earned = self.payees.get_mut(payee.0);
-        *earned = earned.checked_add(charged).expect("the stakes of all payers together fit 64 bits");
+    /// Charges the payer what was used, never above the reservation, credits the payee with exactly that, and marks the
+    /// request's id as spent.
+    ///
+    /// Nothing is charged if the id is spent already, or the payee's account was closed. A client that uses an id for
+    /// two requests at a time would so get one of them for nothing: refuse an id that is in flight or
+    /// [spent](Self::spent) before it goes to a worker.
+    pub fn settle(
+        &mut self,
+        reservation: Reservation,
+        payee: PayeeId,
+        used: AdjustedTokens,
+        spent: Option<Spent>,
+    ) -> Settled {
+        let (payer, reserved) = (reservation.payer, reservation.tokens);
+        let is_repeat = spent.as_ref().is_some_and(|spent| self.state.spent.get(&spent.id).is_some());
+        let Some(room) = self.state.payees.get(payee.0).map(Account::room) else {
+            self.release(reservation, spent.map(|spent| (spent.id, spent.opened_at)));
+            return Settled { charged: AdjustedTokens::ZERO, clamped: None, is_repeat };
+        };
+        let charged = if is_repeat { AdjustedTokens::ZERO } else { used.min(reserved).min(room) };
+        self.give_back(reservation, charged);
+        self.charge(payer, payee, charged, spent.filter(|_| !is_repeat));
         let clamped = (used > reserved).then_some(Overcharge { reported: used, reserved });
-        Settled { charged, clamped }
+        Settled { charged, clamped, is_repeat }
     }
 
-    /// Gives the whole reservation back: nothing is charged.
-    pub fn release(&mut self, reservation: Reservation) {
-        self.close(reservation, AdjustedTokens::ZERO);
+    /// Gives the whole reservation back: nothing is charged. The id of a request that a worker had, with the
+    /// [`seq`](Self::seq) at which it went there, is spent for nothing: its receipt cannot be handed over later.
+    pub fn release(&mut self, reservation: Reservation, dispatched: Option<([u8; 32], u64)>) {
+        let payer = reservation.payer;
+        self.give_back(reservation, AdjustedTokens::ZERO);
+        if let Some((id, opened_at)) = dispatched
+            && self.state.spent.get(&id).is_none()
+        {
+            self.record(Entry::Voided { payer, id, opened_at });
+        }
     }
 
-    /// The payer's account now.
+    /// Settles a request that a crash lost, from its receipt: charges what was used as far as the payer has free credit;
+    /// the rest is lost to the payee. The caller has verified the receipt and the tag, and has cut `used` to what the tag
+    /// says was reserved.
+    ///
+    /// # Errors
+    ///
+    /// [`LostRefusal`], when the request was or may have been paid for before, or an account is closed.
+    pub fn settle_lost(
+        &mut self,
+        payer: PayerId,
+        payee: PayeeId,
+        used: AdjustedTokens,
+        spent: Spent,
+    ) -> Result<Settled, LostRefusal> {
+        if self.state.spent.get(&spent.id).is_some() {
+            return Err(LostRefusal::AlreadySpent);
+        }
+        let opened_at = spent.opened_at;
+        if let Some(forgotten) = self.state.spent.forgotten().filter(|forgotten| opened_at <= *forgotten) {
+            return Err(LostRefusal::TooOld { opened_at, forgotten });
+        }
+        let free = self.state.payers.get(payer.0).ok_or(LostRefusal::AccountClosed)?.free();
+        let room = self.state.payees.get(payee.0).ok_or(LostRefusal::AccountClosed)?.room();
+        let charged = used.min(free).min(room);
+        self.totals.open(charged);
+        self.totals.close(charged, charged);
+        self.charge(payer, payee, charged, Some(spent));
+        let clamped = (used > free).then_some(Overcharge { reported: used, reserved: free });
+        Ok(Settled { charged, clamped, is_repeat: false })
+    }
+
+    /// What is remembered of a request that was paid for or given up.
     #[must_use]
-    pub fn balance(&self, payer: PayerId) -> Balance {
-        let Payer { stake, used, reserved, .. } = *self.payers.get(payer.0);
-        Balance { stake, used, reserved }
+    pub fn spent(&self, id: &[u8; 32]) -> Option<SpentRequest> {
+        self.state.spent.get(id).cloned()
     }
 
-    /// What the payee has earned since the ledger was made.
+    /// The number of the next entry. It stands in the tag of a request when that goes to a worker.
     #[must_use]
-    pub fn earned(&self, payee: PayeeId) -> AdjustedTokens {
-        *self.payees.get(payee.0)
+    pub fn seq(&self) -> u64 {
+        self.state.seq
     }
 
     /// Sums over all accounts.
@@ -164,131 +285,198 @@ impl Ledger {
         self.totals
     }
 
-    /// How many payers have an account.
-    #[must_use]
-    pub fn payers(&self) -> usize {
-        self.payers.len()
-    }
-
     /// Checks every account against the totals: the expensive form of what each change asserts.
     pub fn assert_conserved(&self) {
-        let mut used = 0u128;
         let mut reserved = 0u128;
-        for payer in self.payers.iter() {
+        for (_, payer) in self.state.payers.iter() {
             payer.assert_sound();
-            used += u128::from(payer.used.get());
+            let _ = self.marks(payer);
             reserved += u128::from(payer.reserved.get());
         }
-        let earned: u128 = self.payees.iter().map(|earned| u128::from(earned.get())).sum();
-        assert!(used == self.totals.charged, "payers were charged what the totals say");
-        assert!(earned == self.totals.charged, "payees earned what payers were charged");
         assert!(reserved == self.totals.open, "open reservations are what the totals say");
+        self.state.assert_conserved();
         self.totals.assert_conserved();
     }
 
-    fn close(&mut self, reservation: Reservation, charged: AdjustedTokens) {
+    fn give_back(&mut self, reservation: Reservation, charged: AdjustedTokens) {
         let Reservation { payer, tokens } = reservation;
-        assert!(charged <= tokens, "a charge above its reservation");
-        let account = self.payers.get_mut(payer.0);
+        let account = self.state.payers.get_mut(payer.0).expect("an account with a reservation is not closed");
         account.assert_sound();
         account.reserved = account.reserved.checked_sub(tokens).expect("the reservation was made here");
-        account.used = account.used.checked_add(charged).expect("below the stake");
         account.open -= 1;
         account.assert_sound();
-        self.totals.open -= u128::from(tokens.get());
-        self.totals.charged += u128::from(charged.get());
-        self.totals.released += u128::from(tokens.get()) - u128::from(charged.get());
-        self.totals.reservations -= 1;
-        self.totals.assert_conserved();
+        self.totals.close(tokens, charged);
+    }
+
+    fn charge(&mut self, payer: PayerId, payee: PayeeId, tokens: AdjustedTokens, mut spent: Option<Spent>) {
+        if let Some(spent) = &mut spent
+            && spent.receipt.len() > RECEIPT_BYTES_MAX
+        {
+            spent.receipt = Bytes::new();
+        }
+        if tokens > AdjustedTokens::ZERO || spent.is_some() {
+            self.record(Entry::Settled { payer, payee, tokens, spent });
+        }
+    }
+}
+
+/// Notes: small facts that settlement wants to find again.
+impl Ledger {
+    /// Sets or removes a note.
+    ///
+    /// # Errors
+    ///
+    /// [`NoteRefused`], beyond the bounds in [`limits`](crate::limits).
+    pub fn set_note(&mut self, key: &str, value: Option<Bytes>) -> Result<(), NoteRefused> {
+        if !self.state.has_room_for_note(key, value.as_ref()) {
+            return Err(NoteRefused);
+        }
+        if self.note(key) != value.as_ref() {
+            self.record(Entry::NoteSet { key: key.into(), value });
+        }
+        Ok(())
+    }
+
+    /// The note of this key.
+    #[must_use]
+    pub fn note(&self, key: &str) -> Option<&Bytes> {
+        self.state.notes.get(key)
+    }
+}
+
+/// The disk.
+impl Ledger {
+    /// The entries to write next, if there are any. Any number of batches may be under way, if they are written in
+    /// order.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        let seq = self.state.seq;
+        let tail = self.journaled.as_mut().filter(|tail| !tail.pending.is_empty())?;
+        let seq = seq.checked_sub(count(tail.pending.len())).expect("pending entries were applied");
+        let taken = tail.pending.len().min(BATCH_ENTRIES_MAX);
+        Some(Batch { seq, entries: tail.pending.drain(..taken).collect() })
+    }
+
+    /// A batch is on disk.
+    pub fn written(&mut self, written: Written) {
+        let Written { next, payers, payees, commit } = written;
+        let tail = self.journaled.as_mut().expect("only a restored ledger gives batches");
+        assert!(tail.written < next && next <= self.state.seq, "batches are written in order, once each");
+        tail.written = next;
+        for (payer, known) in payers {
+            if let Some(payer) = self.state.payers.get_mut(payer.0) {
+                payer.account.durable = known;
+            }
+        }
+        for (payee, known) in payees {
+            if let Some(account) = self.state.payees.get_mut(payee.0) {
+                account.durable = known;
+            }
+        }
+        if let Some(commit) = commit {
+            self.state.commits.keep(commit);
+        }
+    }
+
+    /// Entries that are not on disk.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        let written = self.journaled.as_ref().map_or(self.state.seq, |tail| tail.written);
+        self.state.seq.checked_sub(written).expect("what is written was applied")
+    }
+
+    /// Applies an entry and keeps it for the disk.
+    fn record(&mut self, entry: Entry) {
+        self.state.apply(&entry).expect("an entry is checked before it is recorded");
+        if let Some(tail) = &mut self.journaled {
+            tail.pending.push_back(entry);
+        }
+    }
+
+    fn marks(&self, account: &impl HasAccount) -> Marks {
+        let account = account.account();
+        if self.journaled.is_none() {
+            let (known, committed) = (account.known, account.committed);
+            return Marks { known, durable: known, committed };
+        }
+        account.marks()
+    }
+}
+
+/// The chain.
+impl Ledger {
+    /// Begins a commit that covers all that was counted so far, and gives its number. `None` if nothing was counted
+    /// since the last one, that one has not been seen on chain yet, or the ledger lives in memory.
+    pub fn begin_commit(&mut self) -> Option<u32> {
+        self.journaled.as_ref()?;
+        let number = self.state.commits.next()?;
+        self.record(Entry::CommitBegun { number });
+        Some(number)
+    }
+
+    /// The commit to send to the chain: it is on disk and has not been seen there. It stays the same over crashes.
+    #[must_use]
+    pub fn commit_to_send(&self) -> Option<Commit> {
+        self.state.commits.to_send()
+    }
+
+    /// A commit was seen on chain, and [`check_chain`](Self::check_chain) agreed. Nothing happens for one that was seen
+    /// before.
+    pub fn committed(&mut self, number: u32) {
+        if self.state.commits.to_send().is_some_and(|commit| commit.number == number) {
+            self.record(Entry::CommitSeen { number });
+        }
+    }
+
+    /// Compares the ledger with the chain: at the start with the newest commit there (of this proxy's wallet, to any
+    /// instance of its contract), later with every one that is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`RolledBack`]: the ledger must not serve.
+    pub fn check_chain(&self, on_chain: Option<Commit>) -> Result<(), RolledBack> {
+        self.state.commits.check(on_chain)
+    }
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tail").field("pending", &self.pending.len()).field("written", &self.written).finish()
     }
 }
 
 impl Totals {
+    fn open(&mut self, tokens: AdjustedTokens) {
+        self.reserved += u128::from(tokens.get());
+        self.open += u128::from(tokens.get());
+        self.reservations += 1;
+        self.assert_conserved();
+    }
+
+    fn close(&mut self, tokens: AdjustedTokens, charged: AdjustedTokens) {
+        assert!(charged <= tokens, "a charge above its reservation");
+        self.open -= u128::from(tokens.get());
+        self.charged += u128::from(charged.get());
+        self.released += u128::from(tokens.get()) - u128::from(charged.get());
+        self.reservations -= 1;
+        self.assert_conserved();
+    }
+
     fn assert_conserved(&self) {
         assert!(self.reserved == self.charged + self.released + self.open, "tokens appeared or vanished in the ledger");
     }
 }
 
-fn reject(account: &Payer, needed: AdjustedTokens, free: AdjustedTokens) -> Rejection {
-    let unused = account.stake.checked_sub(account.used).expect("used never exceeds the stake");
-    if needed > account.stake {
-        Rejection::PayerStakeTooSmall { needed, stake: account.stake }
-    } else if needed > unused {
+fn reject(account: &Payer, needed: AdjustedTokens) -> Rejection {
+    let (stake, free) = (account.credit.secured, account.free());
+    if needed > stake {
+        Rejection::PayerStakeTooSmall { needed, stake }
+    } else if needed > account.unused() {
         Rejection::PayerStakeUsed { needed, free }
     } else {
         Rejection::PayerStakeReserved { needed, free }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::{ACCOUNTS_MAX, NAME_BYTES_MAX};
-
-    fn tokens(count: u64) -> AdjustedTokens {
-        AdjustedTokens::new(count)
-    }
-
-    #[test]
-    fn usage_above_the_reservation_is_clamped_and_told() {
-        let mut ledger = Ledger::new();
-        let payer = ledger.open_payer("payer", tokens(100)).unwrap();
-        let payee = ledger.open_payee("payee").unwrap();
-        let reservation = ledger.reserve(payer, tokens(60)).unwrap();
-        let settled = ledger.settle(reservation, payee, tokens(61));
-        assert_eq!(settled.charged, tokens(60));
-        assert_eq!(settled.clamped, Some(Overcharge { reported: tokens(61), reserved: tokens(60) }));
-        assert_eq!(ledger.earned(payee), tokens(60));
-        assert_eq!(ledger.balance(payer).used, tokens(60));
-        ledger.assert_conserved();
-    }
-
-    #[test]
-    fn a_rejection_says_what_would_help() {
-        let mut ledger = Ledger::new();
-        let payer = ledger.open_payer("payer", tokens(100)).unwrap();
-        let payee = ledger.open_payee("payee").unwrap();
-        let check = |ledger: &mut Ledger, needed: u64, expected: Rejection| {
-            assert_eq!(ledger.reserve(payer, tokens(needed)).unwrap_err(), expected);
-        };
-        let (needed, free) = (tokens(101), tokens(100));
-        check(&mut ledger, 101, Rejection::PayerStakeTooSmall { needed, stake: free });
-        let reservation = ledger.reserve(payer, tokens(60)).unwrap();
-        let (needed, free) = (tokens(41), tokens(40));
-        check(&mut ledger, 41, Rejection::PayerStakeReserved { needed, free });
-        let _ = ledger.settle(reservation, payee, tokens(60));
-        check(&mut ledger, 41, Rejection::PayerStakeUsed { needed, free });
-    }
-
-    #[test]
-    fn a_name_keeps_its_account_and_stake() {
-        let mut ledger = Ledger::new();
-        let first = ledger.open_payer("a", tokens(10)).unwrap();
-        assert_eq!(ledger.open_payer("a", tokens(99)), Ok(first));
-        assert_eq!(ledger.balance(first).stake, tokens(10));
-    }
-
-    #[test]
-    fn earnings_of_boundless_stakes_do_not_overflow() {
-        let mut ledger = Ledger::new();
-        let payee = ledger.open_payee("payee").unwrap();
-        for name in ["one", "two"] {
-            let payer = ledger.open_payer(name, tokens(u64::MAX)).unwrap();
-            let all = ledger.balance(payer).stake;
-            let reservation = ledger.reserve(payer, all).unwrap();
-            let _ = ledger.settle(reservation, payee, tokens(u64::MAX));
-        }
-        ledger.assert_conserved();
-    }
-
-    #[test]
-    fn flood_of_new_names_is_refused() {
-        let mut ledger = Ledger::new();
-        for index in 0..ACCOUNTS_MAX {
-            ledger.open_payee(&index.to_string()).unwrap();
-        }
-        assert_eq!(ledger.open_payee("one more"), Err(Rejection::AccountsFull));
-        assert!(ledger.open_payee("7").is_ok());
-        assert_eq!(ledger.open_payer(&"x".repeat(NAME_BYTES_MAX + 1), tokens(1)), Err(Rejection::AccountsFull));
-    }
+fn count(of: usize) -> u64 {
+    u64::try_from(of).expect("what is in memory is counted in 64 bits")
 }

@@ -1,6 +1,8 @@
 //! Reservations: tokens set aside for one request, returned by exactly one call.
 
+use bytes::Bytes;
 use cocoon_units::AdjustedTokens;
+use thiserror::Error;
 
 use crate::account::PayerId;
 
@@ -30,6 +32,28 @@ impl Reservation {
     }
 }
 
+/// A request that is paid for and never again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// The request's id, which its receipt carries.
+    pub id: [u8; 32],
+    /// [`Ledger::seq`](crate::Ledger::seq) when the request went to a worker. It decides how long the id is remembered.
+    pub opened_at: u64,
+    /// The signed receipt, or nothing. One above [`RECEIPT_BYTES_MAX`](crate::limits::RECEIPT_BYTES_MAX) is not kept.
+    pub receipt: Bytes,
+}
+
+/// What is remembered of a request that was paid for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpentRequest {
+    /// Who was charged.
+    pub payer: PayerId,
+    /// How much. Nothing, for a request that was given up after a worker had it.
+    pub tokens: AdjustedTokens,
+    /// The signed receipt, or nothing: there was none, or it has been forgotten before the id.
+    pub receipt: Bytes,
+}
+
 /// The outcome of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -37,6 +61,8 @@ pub struct Settled {
     pub charged: AdjustedTokens,
     /// Set when the payee reported more than was reserved; the rest is its loss and its fault.
     pub clamped: Option<Overcharge>,
+    /// Set when the request's id had been spent before: nothing is charged for it again.
+    pub is_repeat: bool,
 }
 
 /// A usage report above the reservation.
@@ -47,3 +73,65 @@ pub struct Overcharge {
     /// What had been reserved, and was charged.
     pub reserved: AdjustedTokens,
 }
+
+/// Why a reservation or an account was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Rejection {
+    /// The payer's fault: the request can cost more than all that is secured, so it can never run.
+    #[error("the request can cost {needed}, the whole stake is {stake}")]
+    PayerStakeTooSmall {
+        /// What the request can cost at most.
+        needed: AdjustedTokens,
+        /// What the payer's contract secures.
+        stake: AdjustedTokens,
+    },
+    /// The payer's fault: the stake has been used up and must be paid first.
+    #[error("the request can cost {needed}, {free} of the stake are free until earlier use is paid")]
+    PayerStakeUsed {
+        /// What the request can cost at most.
+        needed: AdjustedTokens,
+        /// What is free now.
+        free: AdjustedTokens,
+    },
+    /// Nobody's fault: other requests of the payer hold the rest of the stake; it will be free again.
+    #[error("the request can cost {needed}, {free} of the stake are free while other requests run")]
+    PayerStakeReserved {
+        /// What the request can cost at most.
+        needed: AdjustedTokens,
+        /// What is free now.
+        free: AdjustedTokens,
+    },
+    /// The payer's account has been closed.
+    #[error("the account is closed")]
+    PayerClosed,
+    /// The ledger's own bound, or a name that is not one.
+    #[error("no account can be opened: too many accounts or too long a name")]
+    AccountsFull,
+    /// Our own disk's fault: too much waits to be written.
+    #[error("the journal is behind: try again")]
+    JournalBehind,
+}
+
+/// Why a request that a crash lost is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LostRefusal {
+    /// It was paid for, or given up for good, before.
+    #[error("the request was settled before")]
+    AlreadySpent,
+    /// Its id may have been paid for and forgotten since.
+    #[error("the request was opened at {opened_at}; what was opened up to {forgotten} is not settled any more")]
+    TooOld {
+        /// When it was opened.
+        opened_at: u64,
+        /// The newest that may have been forgotten.
+        forgotten: u64,
+    },
+    /// An account of it has been closed.
+    #[error("the account is closed")]
+    AccountClosed,
+}
+
+/// A note that is too long, or one too many: see [`limits`](crate::limits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the ledger has no room for this note")]
+pub struct NoteRefused;

@@ -57,7 +57,7 @@ fn measure(concurrency: u32) -> f64 {
             addresses_in.send((clients.local_addr(), workers.local_addr())).unwrap();
             let config = ProxyConfig { client_secret_hash: Some(Hex32::sha256(SECRET)), ..ProxyConfig::default() };
             let clock = Arc::new(FixedClock::default());
-            Proxy::new(config, clock, Arc::new(clients), Arc::new(workers)).run(stopped).await;
+            Proxy::new(config, clock, Arc::new(clients), Arc::new(workers)).run(stopped).await.unwrap();
         });
         cpu_ns()
     });

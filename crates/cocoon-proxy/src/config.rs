@@ -3,6 +3,8 @@
 //! Price, version and contract are the root contract's to say, where one is followed ([`crate::ProxyTerms`]); what
 //! stands here counts without a chain, and its addresses are opaque strings that are told to peers.
 
+mod settlement;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -11,8 +13,10 @@ use cocoon_units::{AdjustedTokens, Multipliers, Pricing};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::core::CoreConfig;
+use crate::core::{CoreConfig, ExposureRules};
 use crate::limits::DRAIN_TIMEOUT;
+
+pub use self::settlement::SettlementConfig;
 
 /// The configuration of a proxy; every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +49,8 @@ pub struct ProxyConfig {
     pub client_secrets: BTreeMap<String, Hex32>,
     /// How long running requests may take after a shutdown began.
     pub drain_timeout_ms: u64,
+    /// When the proxy settles on the chain, where it has money.
+    pub settlement: SettlementConfig,
 }
 
 impl Default for ProxyConfig {
@@ -65,14 +71,16 @@ impl Default for ProxyConfig {
             client_secret_hash: None,
             client_secrets: BTreeMap::new(),
             drain_timeout_ms: u64::try_from(DRAIN_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+            settlement: SettlementConfig::default(),
         }
     }
 }
 
 impl ProxyConfig {
-    pub(crate) fn core(&self, multipliers: Multipliers) -> CoreConfig {
+    pub(crate) fn core(&self, multipliers: Multipliers, exposure: Option<ExposureRules>) -> CoreConfig {
         CoreConfig {
             multipliers,
+            exposure,
             stake: self.client_stake,
             queue_max: self.queue_max,
             queue_timeout: Duration::from_millis(self.queue_timeout_ms),

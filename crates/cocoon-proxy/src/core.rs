@@ -12,40 +12,49 @@
 //! 2. A worker with room is chosen (`workers`) → [`Action::Dispatch`]; else it queues, bounded in
 //!    number and time.
 //! 3. The worker fails before anything was sent → another worker, up to three, within the deadline.
-//! 4. [`Event::Ended`] → the ledger settles, never above the reservation → [`Action::Settled`].
+//! 4. [`Event::Ended`] → the ledger settles, never above the reservation, and on the worker's receipt where one was asked
+//!    for → [`Action::Settled`].
 //! 5. A cancelled request waits a short while for its worker's word on what it used.
 //!
 //! Invariants, held by a property test over random histories: each accepted request is settled or
 //! released exactly once, [`Action::Forget`] is the last action of every key, no action names a
 //! peer that has left, and nobody waits in a queue while a worker it may use has room.
 //! Events that name what is gone are late, not wrong, and are ignored.
+//!
+//! Where there is money, accounts are named by contract and opened in the handshake (`accounts`), and a worker whose
+//! unsigned earnings cross a bound gets nothing new (`exposure`).
 
+mod accounts;
 mod admission;
 mod ends;
 mod event;
+mod exposure;
 mod path;
 mod refusal;
 mod requests;
 mod tally;
 mod workers;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use cocoon_ledger::{Balance, Ledger, PayerId, Totals};
+use cocoon_ledger::{Credit, Ledger, PayeeId, PayerId, PayerView, Totals};
 use cocoon_units::{AdjustedTokens, Multipliers};
 use cocoon_wire::RequestId;
 use cocoon_wire::failure::Failure;
-use cocoon_wire::message::{TokensUsed, WorkerInstance, WorkerType};
+use cocoon_wire::message::{WorkerInstance, WorkerType};
 
-pub(crate) use admission::clamp;
+pub(crate) use accounts::{Lost, LostOutcome};
+pub(crate) use admission::{clamp, total};
 pub use event::{
-    Action, CancelSupport, ClientId, Dispatch, Event, RequestKey, RunQuery, Settlement, WorkerChange, WorkerId,
-    WorkerProfile,
+    Action, Agreed, CancelSupport, ClientId, Dispatch, Event, RequestKey, RunQuery, Settlement, Word, WorkerChange,
+    WorkerId, WorkerProfile,
 };
-pub use tally::{ModelStatus, Tally};
+pub use exposure::ExposureRules;
+pub use tally::{ModelStatus, MoneyTally, Tally};
 
 use crate::limits::{MODELS_MAX, WORKER_SLOTS_MAX};
+use exposure::Exposure;
 use requests::{Bill, Requests, State};
 use workers::{Choice, ModelId, Worker, Workers};
 
@@ -54,8 +63,10 @@ use workers::{Choice, ModelId, Worker, Workers};
 pub struct CoreConfig {
     /// The network's weights of the kinds of tokens.
     pub multipliers: Multipliers,
-    /// What each client may use before it pays.
+    /// What each client may use before it pays, where there is no chain.
     pub stake: AdjustedTokens,
+    /// How much workers may earn before it is signed. None where there is no chain, and so nothing to sign.
+    pub exposure: Option<ExposureRules>,
     /// Requests that wait for a worker, all models together.
     pub queue_max: usize,
     /// How long one waits.
@@ -73,6 +84,9 @@ pub struct Core {
     workers: Workers,
     requests: Requests,
     models: Models,
+    /// Accounts whose contract is closed or closing.
+    closed_payers: BTreeSet<PayerId>,
+    exposure: Exposure,
     drain: Option<Drain>,
     tally: Tally,
 }
@@ -81,6 +95,8 @@ pub struct Core {
 #[derive(Debug)]
 struct Client {
     payer: PayerId,
+    /// It was told of a contract that is no longer the proxy's.
+    is_outdated: bool,
     in_flight: HashMap<RequestId, RequestKey>,
     early_cancels: VecDeque<RequestId>,
 }
@@ -99,16 +115,24 @@ struct Drain {
 }
 
 impl Core {
-    /// A core without peers.
+    /// A core without peers, whose books are kept in memory.
     #[must_use]
     pub fn new(config: CoreConfig) -> Self {
+        Self::with_ledger(config, Ledger::new())
+    }
+
+    /// A core without peers, over books that there are.
+    #[must_use]
+    pub fn with_ledger(config: CoreConfig, ledger: Ledger) -> Self {
         Self {
+            exposure: Exposure::new(config.exposure),
             config,
-            ledger: Ledger::new(),
+            ledger,
             clients: BTreeMap::new(),
             workers: Workers::default(),
             requests: Requests::default(),
             models: Models::default(),
+            closed_payers: BTreeSet::new(),
             drain: None,
             tally: Tally::default(),
         }
@@ -117,7 +141,7 @@ impl Core {
     /// Takes one event and appends what must be done to `actions`.
     pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::ClientJoined { client, owner } => self.client_joined(client, &owner, actions),
+            Event::ClientJoined { client, account } => self.client_joined(client, &account, actions),
             Event::ClientLeft { client } => self.client_left(now, client, actions),
             Event::WorkerJoined { worker, profile } => self.worker_joined(now, worker, profile, actions),
             Event::WorkerLeft { worker } => self.worker_left(now, worker, actions),
@@ -129,13 +153,13 @@ impl Core {
             }
             Event::Run(query) => self.run(now, query, actions),
             Event::AnswerStarted { key, worker } => self.answer_started(key, worker),
-            Event::Ended { key, worker, tokens } => self.ended(now, key, worker, tokens, actions),
-            Event::Failed { key, worker, failure, tokens } => {
-                self.failed(now, key, worker, failure, tokens, actions);
-            }
+            Event::Ended { key, worker, word } => self.ended(now, key, worker, word, actions),
+            Event::Failed { key, worker, failure, word } => self.failed(now, key, worker, failure, word, actions),
             Event::ClientStalled { key, worker } => self.client_stalled(now, key, worker, actions),
             Event::Cancelled { client, request_id } => self.cancelled(now, client, request_id, actions),
             Event::Weighed { multipliers } => self.config.multipliers = multipliers,
+            Event::ClientOutdated { client } => self.client_outdated(client, actions),
+            Event::Settling => self.settling(now, actions),
             Event::Tick => self.tick(now, actions),
             Event::Drain { until } => self.drain(until),
         }
@@ -146,7 +170,7 @@ impl Core {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let drain = self.drain.filter(|drain| !drain.announced).map(|drain| drain.until);
-        [self.requests.next_timer(), drain].into_iter().flatten().min()
+        [self.requests.next_timer(), self.exposure.next(), drain].into_iter().flatten().min()
     }
 
     /// The served models, worker by worker, for clients that ask.
@@ -166,8 +190,8 @@ impl Core {
 
     /// The account of a client, while it is connected.
     #[must_use]
-    pub fn client_balance(&self, client: ClientId) -> Option<Balance> {
-        self.clients.get(&client).map(|client| self.ledger.balance(client.payer))
+    pub fn client_account(&self, client: ClientId) -> Option<(PayerId, PayerView)> {
+        self.clients.get(&client).map(|client| (client.payer, self.ledger.payer(client.payer)))
     }
 
     /// How many requests of a client are in flight.
@@ -182,16 +206,10 @@ impl Core {
         self.workers.get(worker).map_or(0, |worker| worker.active)
     }
 
-    /// What a worker has earned, while it is connected.
+    /// The account of a worker, while it is connected.
     #[must_use]
-    pub fn worker_earned(&self, worker: WorkerId) -> Option<AdjustedTokens> {
-        self.workers.get(worker).map(|worker| self.ledger.earned(worker.payee))
-    }
-
-    /// What the worker of this wallet has earned on this and earlier connections.
-    #[must_use]
-    pub fn earned_by(&self, owner: &str) -> AdjustedTokens {
-        self.ledger.find_payee(owner).map_or(AdjustedTokens::ZERO, |payee| self.ledger.earned(payee))
+    pub fn worker_account(&self, worker: WorkerId) -> Option<PayeeId> {
+        self.workers.get(worker).map(|worker| worker.payee)
     }
 
     /// What happened so far, and what is here now.
@@ -204,6 +222,7 @@ impl Core {
             queued: self.requests.queued(),
             held_bytes: self.requests.prompt_bytes(),
             draining: self.drain.is_some(),
+            held_back: self.workers.iter().filter(|(_, worker)| !worker.may_earn).count(),
             ..self.tally
         }
     }
@@ -230,13 +249,28 @@ impl Core {
 
 /// Peers that come and go.
 impl Core {
-    fn client_joined(&mut self, client: ClientId, owner: &str, actions: &mut Vec<Action>) {
-        match self.ledger.open_payer(owner, self.config.stake) {
-            Ok(payer) => {
-                let new = Client { payer, in_flight: HashMap::new(), early_cancels: VecDeque::new() };
-                self.clients.insert(client, new);
+    fn client_joined(&mut self, client: ClientId, account: &str, actions: &mut Vec<Action>) {
+        let payer = match self.config.exposure {
+            // The handshake opened it, with what the contract holds.
+            Some(_) => self.ledger.find_payer(account),
+            None => {
+                let credit = Credit { charged: AdjustedTokens::ZERO, secured: self.config.stake };
+                self.ledger.open_payer(account, credit).ok()
             }
-            Err(_) => actions.push(Action::CloseClient { client, failure: refusal::accounts_full() }),
+        };
+        let Some(payer) = payer else {
+            return actions.push(Action::CloseClient { client, failure: refusal::accounts_full() });
+        };
+        let (in_flight, early_cancels) = (HashMap::new(), VecDeque::new());
+        self.clients.insert(client, Client { payer, is_outdated: false, in_flight, early_cancels });
+    }
+
+    /// Its running requests may finish. Those that wait would have to go to a worker of another contract.
+    fn client_outdated(&mut self, client: ClientId, actions: &mut Vec<Action>) {
+        let Some(outdated) = self.clients.get_mut(&client) else { return };
+        outdated.is_outdated = true;
+        for key in self.requests.queued_of_client(client) {
+            self.finish_unrouted(key, Some(refusal::outdated()), actions);
         }
     }
 
@@ -250,7 +284,7 @@ impl Core {
     }
 
     fn worker_joined(&mut self, now: Instant, id: WorkerId, profile: WorkerProfile, actions: &mut Vec<Action>) {
-        let Ok(payee) = self.ledger.open_payee(&profile.owner) else {
+        let Ok(payee) = self.ledger.open_payee(&profile.account) else {
             let failure = refusal::accounts_full();
             return actions.push(Action::CloseWorker { worker: id, failure });
         };
@@ -262,6 +296,7 @@ impl Core {
         let slots = profile.slots.min(WORKER_SLOTS_MAX);
         let worker = Worker::new(payee, model, profile.coefficient, slots, profile.enabled, profile.cancel);
         self.workers.insert(id, worker);
+        self.hold_back(now, payee);
         self.pump(now, model, actions);
     }
 
@@ -271,7 +306,7 @@ impl Core {
         }
         // Requests in the queue wait on: a worker that lost its connection is usually back at once.
         for key in self.requests.at_worker(id) {
-            self.failed(now, key, id, refusal::worker_lost(), TokensUsed::default(), actions);
+            self.failed(now, key, id, refusal::worker_lost(), Word::Nothing, actions);
         }
     }
 

@@ -1,23 +1,26 @@
 //! The hub: the one task that owns the core, feeds it, and does what it says.
 //!
+//! It owns the core, and with it the books; what they need of disk, chain and signatures is in [`money`].
 //! It holds no decision. Sessions send it [`Input`]s over one bounded queue, which it drains in
 //! batches; it carries out the core's actions with calls that never wait (an outbox or a command
 //! queue that is full ends the peer that does not drain it).
 
 mod leaving;
+mod money;
+mod settled;
+mod tell;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use cocoon_ledger::{Credit, Marks, Rejection};
 use cocoon_net::Outbox;
 use cocoon_ton::Address;
-use cocoon_units::{AdjustedTokens, Clock};
+use cocoon_units::{AdjustedTokens, Clock, Multipliers};
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
-use cocoon_wire::message::{
-    ClientAnswer, PaymentStatus, ProxyToClient, ProxyToWorker, RequestPayment, SignedPayment, TokensUsed, WorkerAnswer,
-    WorkerType, WorkerTypeSummary,
-};
+use cocoon_wire::message::{FinalInfo, ReceiptAsk, SignedPayment};
 use cocoon_wire::{RequestId, Sealed, Version};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -25,11 +28,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+pub(crate) use self::money::HubMoney;
+
 use self::leaving::{Leaver, Leaving};
+use self::settled::SettledQuestions;
+use crate::books::BooksInput;
 use crate::core::{
-    Action, ClientId, Core, Dispatch, Event, RequestKey, RunQuery, Settlement, WorkerChange, WorkerId, WorkerProfile,
+    Action, ClientId, Core, Dispatch, Event, Lost, LostOutcome, RequestKey, RunQuery, Word, WorkerChange, WorkerId,
+    WorkerProfile,
 };
 use crate::limits::{EVENTS_BATCH_MAX, LEAVING_TIMEOUT};
+use crate::money::ProxyError;
 use crate::session::worker_loop::never_sent;
 use crate::status::Board;
 use crate::stream::{Cancelled, ClientLink, Stream};
@@ -39,7 +48,7 @@ pub(crate) enum Input {
     /// Something the core must hear, and nothing else.
     Event(Event),
     /// A client finished its handshake.
-    ClientJoined { client: ClientId, owner: String, contract: Option<Address>, link: Arc<ClientLink> },
+    ClientJoined { client: ClientId, account: String, contract: Option<Address>, link: Arc<ClientLink> },
     /// A worker finished its handshake.
     WorkerJoined { worker: WorkerId, profile: WorkerProfile, contract: Option<Address>, link: WorkerLink },
     /// A client asks for an answer. The body stays with the hub until a worker has begun to answer.
@@ -48,10 +57,23 @@ pub(crate) enum Input {
     ClientAsks { client: ClientId, query_id: i64, question: Question },
     /// A worker's poll.
     WorkerAsks { worker: WorkerId, query_id: i64 },
-    /// The proxy has this contract from now on. Sessions that were told of another end once nothing of them runs.
-    Moved { contract: Option<Address> },
-    /// What a payee has earned, asked during a worker's handshake.
-    Earned { owner: String, reply: oneshot::Sender<AdjustedTokens> },
+    /// What the network says from now on. Sessions that were told of another contract end once nothing of them runs.
+    Moved { contract: Option<Address>, multipliers: Multipliers, unsigned_max: AdjustedTokens },
+    /// A client is in its handshake: its account is opened with what its contract holds.
+    OpenClient { account: String, owner: String, credit: Credit, reply: oneshot::Sender<Result<Opened, Rejection>> },
+    /// A worker is in its handshake: its account is opened.
+    OpenWorker { account: String, owner: String, reply: oneshot::Sender<Result<Opened, Rejection>> },
+    /// A worker hands over what a crash lost.
+    HandedOver { payee: String, lost: Vec<Lost>, reply: oneshot::Sender<Vec<LostOutcome>> },
+    /// Settlement speaks.
+    Books(BooksInput),
+}
+
+/// What an account stands at, for the peer in its handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) signed: SignedPayment,
+    pub(crate) marks: Marks,
 }
 
 /// What a request carries to its worker.
@@ -59,15 +81,18 @@ pub(crate) enum Input {
 pub(crate) struct Body {
     pub(crate) query: Sealed,
     pub(crate) enable_debug: bool,
+    /// Passed on to a worker that can answer it; gone with the body.
+    pub(crate) receipt: Option<ReceiptAsk>,
 }
 
 /// What a client can ask.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Question {
     Refund,
     PaymentStatus,
     WorkerTypes,
     WorkerTypesV2,
+    Settled(Vec<[u8; 32]>),
 }
 
 /// One worker connection, as the hub sees it.
@@ -75,14 +100,26 @@ pub(crate) enum Question {
 pub(crate) struct WorkerLink {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) outbox: Outbox,
+    pub(crate) version: Version,
 }
 
 /// What the hub tells a worker's session.
 pub(crate) enum Command {
     /// Send a request.
-    Run { dispatch: Dispatch, stream: Arc<Stream>, body: Body },
+    Run(Box<Assignment>),
     /// Tolerate late answers to a request from now on.
     Abandon { request_id: RequestId },
+}
+
+/// A request for a worker.
+pub(crate) struct Assignment {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) body: Body,
+    /// The latest payment.
+    pub(crate) signed: SignedPayment,
+    /// Our seal on whose request it is, where a receipt is asked for.
+    pub(crate) tag: Option<Bytes>,
 }
 
 /// One request, as the hub sees it.
@@ -103,6 +140,8 @@ pub(crate) struct Hub {
     aftermath: VecDeque<Event>,
     contract: Option<Address>,
     leaving: Leaving,
+    settled: SettledQuestions,
+    money: Option<HubMoney>,
     board: Arc<Board>,
     drained: CancellationToken,
 }
@@ -111,11 +150,16 @@ impl Hub {
     pub(crate) fn new(
         core: Core,
         contract: Option<Address>,
+        money: Option<HubMoney>,
         clock: Arc<dyn Clock>,
         board: Arc<Board>,
         drained: CancellationToken,
     ) -> Self {
+        // The first look finds everything, not only what changes from then on.
+        board.registry_changed();
         Self {
+            settled: SettledQuestions::new(Instant::now(), money.is_some()),
+            money,
             core,
             clock,
             clients: HashMap::new(),
@@ -130,13 +174,40 @@ impl Hub {
         }
     }
 
-    /// Runs until every session is gone, or the drain is over.
-    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken, drain: Duration) {
+    /// Runs until every session is gone, or the drain is over and the books are on disk.
+    ///
+    /// # Errors
+    ///
+    /// When the books cannot be kept or contradict the chain. Every connection is closed then: what cannot be counted
+    /// is not sold.
+    pub(crate) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        stop: CancellationToken,
+        drain: Duration,
+    ) -> Result<(), ProxyError> {
+        let served = self.serve(&mut inputs, stop, drain).await;
+        if served.is_err() || self.drained.is_cancelled() {
+            self.close_all();
+            // Sessions still say goodbye; nobody waits for an answer any more.
+            inputs.close();
+        }
+        served?;
+        self.flush().await
+    }
+
+    async fn serve(
+        &mut self,
+        inputs: &mut mpsc::Receiver<Input>,
+        stop: CancellationToken,
+        drain: Duration,
+    ) -> Result<(), ProxyError> {
         let mut batch = Vec::with_capacity(EVENTS_BATCH_MAX);
         let mut stopping = false;
+        self.core.restored(Instant::now().into_std());
         loop {
-            let late = self.leaving.until().map(Instant::into_std);
-            let timeout = [self.core.next_timeout(), late].into_iter().flatten().min();
+            let late = [self.leaving.until(), self.settled.until()].into_iter().flatten().min();
+            let timeout = [self.core.next_timeout(), late.map(Instant::into_std)].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {
@@ -146,12 +217,13 @@ impl Hub {
                 }
                 taken = inputs.recv_many(&mut batch, EVENTS_BATCH_MAX) => {
                     if taken == 0 {
-                        break;
+                        return Ok(());
                     }
                     for input in batch.drain(..) {
-                        self.take(input);
+                        self.take(input)?;
                     }
                 }
+                written = money::written(self.money.as_mut()) => self.core.ledger_mut().written(written?),
                 () = sleep_until(timeout), if timeout.is_some() => {}
             }
             // Looked at in every round: inputs that never cease must not keep time from passing.
@@ -159,25 +231,25 @@ impl Hub {
                 self.feed(Event::Tick);
             }
             self.end_leavers();
-            self.board.publish(&self.core);
+            self.answer_settled();
+            self.write_down()?;
+            self.board.publish(Instant::now().into_std(), &self.core);
             if self.drained.is_cancelled() {
-                self.close_all();
-                // Sessions still say goodbye; nobody waits for an answer any more.
-                inputs.close();
-                break;
+                return Ok(());
             }
         }
     }
 
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, input: Input) -> Result<(), ProxyError> {
         match input {
+            Input::Books(books) => return self.hear_books(books),
             Input::Event(event) => self.hear(event),
-            Input::ClientJoined { client, owner, contract, link } => {
+            Input::ClientJoined { client, account, contract, link } => {
                 self.clients.insert(client, link);
-                self.feed(Event::ClientJoined { client, owner });
+                self.feed(Event::ClientJoined { client, account });
                 if contract != self.contract {
                     // It was told the contract of a moment ago.
-                    self.leave([client].into_iter(), [].into_iter());
+                    self.leave_clients(vec![client]);
                 }
             }
             Input::WorkerJoined { worker, profile, contract, link } => {
@@ -188,18 +260,30 @@ impl Hub {
                     self.leave([].into_iter(), [worker].into_iter());
                 }
             }
-            Input::Moved { contract } => self.moved(contract),
             Input::Run { query, stream, body } => {
                 self.requests.insert(query.key, Held { stream, body: Some(body) });
                 self.feed(Event::Run(query));
             }
             Input::ClientAsks { client, query_id, question } => self.answer_client(client, query_id, question),
             Input::WorkerAsks { worker, query_id } => self.answer_worker(worker, query_id),
-            Input::Earned { owner, reply } => {
-                // A session that ended meanwhile does not listen.
-                let _ = reply.send(self.core.earned_by(&owner));
+            Input::Moved { contract, multipliers, unsigned_max } => {
+                // First the contract: a request of an old session must not be weighed in the new way.
+                self.moved(contract);
+                self.core.set_exposure(unsigned_max);
+                self.feed(Event::Weighed { multipliers });
+            }
+            // A session that ended meanwhile does not listen to any of these.
+            Input::OpenClient { account, owner, credit, reply } => {
+                let _ = reply.send(self.open_client(&account, owner, credit));
+            }
+            Input::OpenWorker { account, owner, reply } => {
+                let _ = reply.send(self.open_worker(&account, owner));
+            }
+            Input::HandedOver { payee, lost, reply } => {
+                let _ = reply.send(self.settle_lost(&payee, lost));
             }
         }
+        Ok(())
     }
 
     fn moved(&mut self, contract: Option<Address>) {
@@ -210,7 +294,8 @@ impl Hub {
         let clients: Vec<_> = self.clients.keys().copied().collect();
         let workers: Vec<_> = self.workers.keys().copied().collect();
         info!(clients = clients.len(), workers = workers.len(), "the proxy's contract is another; sessions begin anew");
-        self.leave(clients.into_iter(), workers.into_iter());
+        self.leave([].into_iter(), workers.into_iter());
+        self.leave_clients(clients);
     }
 
     fn leave(&mut self, clients: impl Iterator<Item = ClientId>, workers: impl Iterator<Item = WorkerId>) {
@@ -218,6 +303,17 @@ impl Hub {
         self.leaving.begin(clients, workers.iter().copied(), Instant::now() + LEAVING_TIMEOUT);
         for worker in workers {
             self.feed(Event::WorkerChanged { worker, change: WorkerChange::Disabled });
+        }
+    }
+
+    /// Without money a client may go on asking. With it, its account is of the old contract, and no worker of the new
+    /// one may earn from it.
+    fn leave_clients(&mut self, clients: Vec<ClientId>) {
+        self.leave(clients.iter().copied(), [].into_iter());
+        if self.money.is_some() {
+            for client in clients {
+                self.feed(Event::ClientOutdated { client });
+            }
         }
     }
 
@@ -239,11 +335,17 @@ impl Hub {
             Event::ClientLeft { client } => {
                 self.leaving.forget(Leaver::Client(*client));
                 self.clients.remove(client);
+                self.forget_told(Some(*client), None);
             }
             Event::WorkerLeft { worker } => {
                 self.leaving.forget(Leaver::Worker(*worker));
                 self.workers.remove(worker);
+                self.forget_told(None, Some(*worker));
                 self.board.registry_changed();
+            }
+            // One that leaves for another contract is not to be chosen, whatever it says of itself.
+            Event::WorkerChanged { worker, change: WorkerChange::Enabled } if self.leaving.has_worker(*worker) => {
+                return;
             }
             Event::AnswerStarted { key, .. } => {
                 // No other worker will be tried, so the body is not needed any more.
@@ -261,6 +363,8 @@ impl Hub {
             | Event::ClientStalled { .. }
             | Event::Cancelled { .. }
             | Event::Weighed { .. }
+            | Event::ClientOutdated { .. }
+            | Event::Settling
             | Event::Tick
             | Event::Drain { .. } => {}
         }
@@ -285,8 +389,10 @@ impl Hub {
             Action::Dispatch(dispatch) => self.dispatch(dispatch),
             Action::CancelAtWorker { key, worker } => self.cancel(key, worker),
             Action::AbandonAtWorker { key, worker } => self.abandon(key, worker),
-            Action::Fail { key, failure, tokens } => self.fail(key, failure, tokens),
-            Action::Settled(settlement) => self.tell_payment(&settlement),
+            Action::Fail { key, failure, tokens, proof } => {
+                self.fail(key, failure, FinalInfo { tokens, proof, ..FinalInfo::default() });
+            }
+            Action::Settled(settlement) => self.tell_settled(settlement),
             Action::Forget { key } => {
                 self.requests.remove(&key);
             }
@@ -311,17 +417,19 @@ impl Hub {
 
     fn dispatch(&mut self, dispatch: Dispatch) {
         let (key, worker) = (dispatch.key, dispatch.worker);
+        let tag = dispatch.receipt.as_ref().and_then(|_| self.seal_tag(key));
+        let signed = self.latest_payout(worker);
         let (Some(held), Some(link)) = (self.requests.get(&key), self.workers.get(&worker)) else { return };
         let Some(body) = held.body.clone() else { return };
-        let command = Command::Run { dispatch, stream: Arc::clone(&held.stream), body };
-        if let Err(error) = link.commands.try_send(command) {
+        let assignment = Assignment { dispatch, stream: Arc::clone(&held.stream), body, signed, tag };
+        if let Err(error) = link.commands.try_send(Command::Run(Box::new(assignment))) {
             if matches!(error, TrySendError::Full(_)) {
                 warn!("a worker's session is stuck, its connection is closed");
                 link.outbox.close();
             }
             let message = "the worker's connection ended before it had the request";
             let failure = Failure::new(Blame::Worker, FailureCode::WorkerLost, message);
-            self.aftermath.push_back(Event::Failed { key, worker, failure, tokens: TokensUsed::default() });
+            self.aftermath.push_back(Event::Failed { key, worker, failure, word: Word::Nothing });
         }
     }
 
@@ -329,8 +437,8 @@ impl Hub {
         let Some(held) = self.requests.get(&key) else { return };
         if held.stream.cancel() == Cancelled::Withdrawn {
             self.abandon(key, worker);
-            let (failure, tokens) = (never_sent(), TokensUsed::default());
-            self.aftermath.push_back(Event::Failed { key, worker, failure, tokens });
+            let failure = never_sent();
+            self.aftermath.push_back(Event::Failed { key, worker, failure, word: Word::Nothing });
         }
     }
 
@@ -342,75 +450,11 @@ impl Hub {
         let _ = link.commands.try_send(Command::Abandon { request_id: leg.request_id });
     }
 
-    fn fail(&self, key: RequestKey, failure: Failure, tokens: TokensUsed) {
+    fn fail(&self, key: RequestKey, failure: Failure, end: FinalInfo) {
         // The message may be a worker's, and quote the prompt.
         debug!(code = failure.code.as_str(), blame = failure.blame.as_str(), "request failed");
         if let Some(held) = self.requests.get(&key) {
-            held.stream.fail(failure, tokens, self.clock.unix_now().as_secs_f64());
-        }
-    }
-
-    /// As the original does after each request, to peers of the original profile. Extended peers
-    /// have the amount in the end frame, and nothing can be paid yet.
-    fn tell_payment(&self, settlement: &Settlement) {
-        if let Some(overcharge) = settlement.clamped {
-            let (reported, reserved) = (overcharge.reported.get(), overcharge.reserved.get());
-            warn!(reported, reserved, "a worker claimed more than was reserved; blame: worker");
-        }
-        let Some(held) = self.requests.get(&settlement.key) else { return };
-        let Some(leg) = held.stream.leg() else { return };
-        let payment = |request_id, max_tokens| RequestPayment {
-            request_id,
-            signed_payment: SignedPayment::Empty,
-            db_tokens: AdjustedTokens::ZERO,
-            max_tokens,
-            request_tokens: settlement.charged,
-        };
-        // A full outbox ends with its connection; a payment told late is told by the next one.
-        if leg.version != Version::Extended {
-            let payment = payment(leg.request_id, settlement.payee_earned);
-            let message = ProxyToWorker::Payment { payment, request_client_owner: String::new() };
-            let _ = leg.outbox.send(message.encode(leg.version));
-        }
-        if let Some(link) = self.clients.get(&settlement.client)
-            && link.version != Version::Extended
-        {
-            let message = ProxyToClient::Payment(payment(held.stream.request_id(), settlement.payer_used));
-            let _ = link.outbox.send(message.encode(link.version));
-        }
-    }
-
-    fn answer_client(&self, client: ClientId, query_id: i64, question: Question) {
-        let Some(link) = self.clients.get(&client) else { return };
-        let answer = match question {
-            Question::WorkerTypesV2 => ClientAnswer::WorkerTypesV2(self.core.worker_types()),
-            Question::WorkerTypes => {
-                ClientAnswer::WorkerTypes(self.core.worker_types().iter().filter_map(summary).collect())
-            }
-            Question::PaymentStatus => {
-                let used = self.core.client_balance(client).map(|balance| balance.used);
-                ClientAnswer::PaymentStatus(payment_status(used))
-            }
-            Question::Refund => match self.core.client_in_flight(client) {
-                0 => {
-                    let message = "nothing can be refunded: this proxy holds no stake on chain";
-                    let _ = link.outbox.refuse(query_id, 501, message);
-                    return;
-                }
-                active => ClientAnswer::RefundRejected { active_queries: active as u64 },
-            },
-        };
-        if link.outbox.answer(query_id, answer.encode()).is_err() {
-            // It asks and does not read, or it is gone already.
-            link.outbox.close();
-        }
-    }
-
-    fn answer_worker(&self, worker: WorkerId, query_id: i64) {
-        let Some(link) = self.workers.get(&worker) else { return };
-        let status = payment_status(self.core.worker_earned(worker));
-        if link.outbox.answer(query_id, WorkerAnswer::PaymentStatus(status).encode()).is_err() {
-            link.outbox.close();
+            held.stream.fail(failure, end, self.clock.unix_now().as_secs_f64());
         }
     }
 
@@ -418,27 +462,6 @@ impl Hub {
         self.clients.values().for_each(|link| link.outbox.close());
         self.workers.values().for_each(|link| link.outbox.close());
     }
-}
-
-fn payment_status(max_tokens: Option<AdjustedTokens>) -> PaymentStatus {
-    PaymentStatus {
-        signed_payment: SignedPayment::Empty,
-        db_tokens: AdjustedTokens::ZERO,
-        max_tokens: max_tokens.unwrap_or_default(),
-    }
-}
-
-/// The older form: one row a model.
-fn summary(model: &WorkerType) -> Option<WorkerTypeSummary> {
-    let mut coefficients: Vec<_> = model.workers.iter().map(|worker| worker.coefficient).collect();
-    coefficients.sort_unstable();
-    Some(WorkerTypeSummary {
-        name: model.name.clone(),
-        active_workers: u32::try_from(coefficients.len()).unwrap_or(u32::MAX),
-        coefficient_min: *coefficients.first()?,
-        coefficient_bucket50: *coefficients.get(coefficients.len() / 2)?,
-        coefficient_max: *coefficients.last()?,
-    })
 }
 
 async fn sleep_until(at: Option<std::time::Instant>) {
@@ -454,8 +477,8 @@ mod tests {
 
     use cocoon_net::Event as NetEvent;
     use cocoon_net::memory_pair;
-    use cocoon_units::{Coefficient, FixedClock, Multipliers, UnixTime};
-    use cocoon_wire::message::Answer;
+    use cocoon_units::{Coefficient, FixedClock, UnixTime};
+    use cocoon_wire::message::{Answer, ProxyToClient};
 
     use super::*;
     use crate::config::ProxyConfig;
@@ -472,6 +495,7 @@ mod tests {
             choices: 1,
             token_limit: 1,
             timeout: Duration::ZERO,
+            receipt: None,
         }
     }
 
@@ -482,22 +506,22 @@ mod tests {
         let link = Arc::new(ClientLink::new(ours.outbox(), Version::Extended, Arc::new(AtomicUsize::new(0))));
         let (commands, _commands) = mpsc::channel(8);
         let profile = WorkerProfile {
-            owner: "worker".into(),
+            account: "worker".into(),
             model: "m".into(),
             coefficient: Coefficient::ONE,
             slots: 1,
             enabled: true,
             cancel: CancelSupport::Yes,
         };
-        let worker = WorkerLink { commands, outbox: worker_end.outbox() };
+        let worker = WorkerLink { commands, outbox: worker_end.outbox(), version: Version::Extended };
         let asks = |key, model: &str| Input::Run {
             query: run(key, model),
             stream: Arc::new(Stream::new(Arc::clone(&link), run(key, model).request_id, None, 0.0)),
-            body: Body { query: Sealed::default(), enable_debug: false },
+            body: Body { query: Sealed::default(), enable_debug: false, receipt: None },
         };
         let (inputs, received) = mpsc::channel(4 * EVENTS_BATCH_MAX);
         let client = ClientId(1);
-        let joined = Input::ClientJoined { client, owner: "client".into(), contract: None, link: Arc::clone(&link) };
+        let joined = Input::ClientJoined { client, account: "client".into(), contract: None, link: Arc::clone(&link) };
         inputs.try_send(joined).ok().unwrap();
         inputs
             .try_send(Input::WorkerJoined { worker: WorkerId(1), profile, contract: None, link: worker })
@@ -511,10 +535,10 @@ mod tests {
         }
         inputs.try_send(asks(2, "unknown")).ok().unwrap();
         let clock = Arc::new(FixedClock::at(UnixTime::from_secs_f64(1.0)));
-        let core = Core::new(ProxyConfig::default().core(Multipliers::default()));
-        let hub = Hub::new(core, None, clock, Arc::default(), CancellationToken::new());
+        let core = Core::new(ProxyConfig::default().core(Multipliers::default(), None));
+        let hub = Hub::new(core, None, None, clock, Arc::default(), CancellationToken::new());
         drop(inputs);
-        hub.run(received, CancellationToken::new(), Duration::ZERO).await;
+        hub.run(received, CancellationToken::new(), Duration::ZERO).await.unwrap();
         let driver = async move {
             let mut ours = ours;
             while ours.next().await.is_ok() {}

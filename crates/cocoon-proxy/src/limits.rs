@@ -8,10 +8,6 @@ use std::time::Duration;
 /// would spend the caller's deadline and the network's capacity on a request that breaks engines.
 pub const ATTEMPTS_MAX: usize = 3;
 
-/// Tokens that a chat template and its default system prompt may add to the bytes of a prompt.
-/// The recorded template adds 30; templates that describe tools add a few hundred.
-pub const TEMPLATE_TOKENS_MARGIN: u64 = 512;
-
 /// Bytes of request bodies held while they wait or may be retried, all clients together.
 /// Sixteen of the largest requests, or a hundred thousand ordinary ones.
 pub const HELD_BYTES_MAX: u64 = 256 << 20;
@@ -113,3 +109,46 @@ pub const REFUSED_PEER_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// How long sessions of an old contract may go on, until nothing of them runs. The longest answers fit in; a client
 /// that keeps asking is cut then, and asks again over its next session.
 pub const LEAVING_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Longest name of an account in a tag: a raw address has 66 characters. Two of them and the rest fit a tag.
+pub const ACCOUNT_NAME_MAX: usize = 128;
+
+/// Documents of evidence kept for clients that check receipts: one a worker and boot, of the newest.
+pub const EVIDENCE_DOCUMENTS_MAX: usize = 1_024;
+
+/// Bytes of them, all together: a document has 20 to 200 KiB.
+pub const EVIDENCE_BYTES_MAX: usize = 64 << 20;
+
+/// How long long authorization waits for a client's message on the chain (wire.md, section 4), and a little for the
+/// answer of the chain itself.
+pub const LONG_AUTHORIZATION_TIMEOUT: Duration = Duration::from_secs(310);
+
+/// How long a worker may take to hand over what the proxy lost: 256 chunks over a slow line.
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Chunks of one handover. A crash loses what was counted since the last write to disk, seconds at most; 256 MiB of
+/// receipts are a day of one worker.
+pub const HANDOVER_CHUNKS_MAX: usize = 256;
+
+/// Receipts of a handover verified before other tasks run: a tenth of a millisecond each.
+pub const HANDOVER_VERIFIED_AT_ONCE: usize = 16;
+
+/// Accounts that are not known and are looked up on the chain for one handover.
+pub const HANDOVER_PAYERS_MAX: usize = 64;
+
+/// How long the last entries of the books may take to be written when the proxy stops. A disk that needs longer is one
+/// that does not write any more.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long after a start a client's question about requests that nobody knows waits for workers to hand them over:
+/// several rounds of a worker's attempts to come back, and less than a client waits for an answer.
+pub const RECOVERY_GRACE: Duration = Duration::from_secs(15);
+
+/// Questions about settled requests that wait for their requests to end, all clients together.
+pub const SETTLED_QUESTIONS_MAX: usize = 1_024;
+
+/// The same of one client: with 256 ids each, all requests that it can have had in flight.
+pub const SETTLED_QUESTIONS_OF_CLIENT_MAX: usize = 4;
+
+/// Ids of requests that a client was told to have cost nothing though nobody knew them: 8 MiB at most.
+pub const DENIED_MAX: usize = 65_536;

@@ -56,8 +56,9 @@ pub(crate) fn read(
         // An engine obeys its body, so that is what is reserved, whatever the envelope says.
         token_limit: fields.max_tokens.unwrap_or(run.max_tokens),
         timeout: Duration::from_millis(run.timeout_ms),
+        receipt: run.receipt.map(|ask| ask.id),
     };
-    Ok((summary, Body { query, enable_debug: run.enable_debug }))
+    Ok((summary, Body { query, enable_debug: run.enable_debug, receipt: run.receipt }))
 }
 
 fn fields(payload: &Bytes) -> Result<RequestFields, BodyError> {

@@ -1,14 +1,19 @@
 //! Sessions: one task a connection, which decodes, keeps the order of the protocol, and passes on.
 //!
 //! - [`client`], [`worker`]: the handshakes as typestates.
-//! - [`client_loop`], [`worker_loop`]: the tasks that drive a connection through its handshake and
-//!   serve it until it ends.
+//! - [`client_loop`], [`worker_loop`]: the tasks that drive a connection through its handshake
+//!   ([`worker_handshake`]) and serve it until it ends.
+//! - [`proof`]: what a worker's receipt must say to be paid.
+//! - [`handover`]: receipts of requests that a crash lost.
 //! - [`standing`]: what the link established about the peer.
 
 pub(crate) mod client;
 pub(crate) mod client_loop;
+pub(crate) mod handover;
+pub(crate) mod proof;
 pub(crate) mod standing;
 pub(crate) mod worker;
+mod worker_handshake;
 pub(crate) mod worker_loop;
 
 use std::sync::Arc;
@@ -19,6 +24,7 @@ use cocoon_wire::http::HttpError;
 use cocoon_wire::message::{ProxyParams, offered};
 use cocoon_wire::{DecodeError, Version, VersionRange};
 use thiserror::Error;
+use tokio::time::error::Elapsed;
 
 use self::standing::Standing;
 use crate::config::ProxyConfig;
@@ -62,12 +68,24 @@ impl Terms {
         }
     }
 
-    /// The address of a peer's contract as it is told: nothing without a chain. A wallet that is no address could
-    /// never be paid or charged.
-    pub(crate) fn peer_contract(&self, derive: impl FnOnce(&Contracts) -> Option<Address>) -> Result<String, Refusal> {
+    /// How a receipt may name this proxy: by its contract; without a chain, by whatever it was introduced with.
+    pub(crate) fn names(&self, version: Version) -> Vec<String> {
+        let ProxyParams { sc_address, owner_address, .. } = self.params(version);
         match &self.network.contracts {
-            None => Ok(String::new()),
-            Some(contracts) => derive(contracts).map(|address| address.raw()).ok_or(Refusal::NoWallet),
+            Some(_) => vec![sc_address],
+            None => vec![sc_address, owner_address],
+        }
+    }
+
+    /// The address of a peer's contract: none without a chain. A wallet that is no address could never be paid or
+    /// charged.
+    pub(crate) fn peer_contract(
+        &self,
+        derive: impl FnOnce(&Contracts) -> Option<Address>,
+    ) -> Result<Option<Address>, Refusal> {
+        match &self.network.contracts {
+            None => Ok(None),
+            Some(contracts) => derive(contracts).map(Some).ok_or(Refusal::NoWallet),
         }
     }
 }
@@ -102,6 +120,18 @@ pub(crate) enum Refusal {
     /// The worker was told of commitments that this proxy does not have.
     #[error("this proxy knows less than you were told, and must not serve")]
     RolledBack,
+    /// Nothing can be paid into the worker's contract any more.
+    #[error("your contract with this proxy is closed")]
+    ContractClosed,
+    /// The worker's contract is not one of this proxy's, so nothing can be paid into it.
+    #[error("your contract cannot be used here; make it anew with this proxy's parameters")]
+    ContractUnusable,
+    /// The chain's fault, or the books'.
+    #[error("this proxy cannot look at your contract now; try again in a moment")]
+    NotNow,
+    /// Too much is handed over.
+    #[error("a handover has at most so many receipts; the rest is lost")]
+    HandoverTooLong,
     /// Something else was due.
     #[error("not now: the handshake has an order")]
     WrongOrder,
@@ -121,7 +151,7 @@ pub(crate) enum SessionEnd {
     PeerNotAuthorized,
     /// The handshake took too long.
     #[error("peer did not finish its handshake in time")]
-    PeerTooSlow,
+    PeerTooSlow(#[from] Elapsed),
     /// The connection ended, or broke the packet layer's rules.
     #[error(transparent)]
     Connection(#[from] ConnectionError),

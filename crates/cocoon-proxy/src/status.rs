@@ -3,10 +3,12 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::core::{Core, ModelStatus, Tally};
+use crate::core::{Core, ModelStatus, MoneyTally, Tally};
+use crate::settlement::SettlementStatus;
 
 /// A proxy at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -17,6 +19,12 @@ pub struct Status {
     pub tally: Tally,
     /// The served models.
     pub models: Vec<ModelStatus>,
+    /// The books, where there is money.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub books: Option<MoneyTally>,
+    /// Settlement on the chain, where there is money.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settlement: Option<SettlementStatus>,
 }
 
 impl Status {
@@ -41,10 +49,13 @@ impl Status {
         for (blame, value) in blames {
             let _ = writeln!(text, "{name}{{blame=\"{blame}\"}} {value}");
         }
+        for (name, help, value) in self.books.iter().flat_map(books_rows) {
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+        }
         text
     }
 
-    fn rows(&self) -> [(&'static str, &'static str, &'static str, u64); 12] {
+    fn rows(&self) -> [(&'static str, &'static str, &'static str, u64); 14] {
         let tally = &self.tally;
         [
             ("cocoon_proxy_clients", "gauge", "Connected clients", tally.clients as u64),
@@ -58,9 +69,24 @@ impl Status {
             ("cocoon_proxy_retried_total", "counter", "Requests given to another worker", tally.retried),
             ("cocoon_proxy_completed_total", "counter", "Requests answered in full", tally.completed),
             ("cocoon_proxy_overcharges_total", "counter", "Usage reports clamped", tally.overcharges),
+            ("cocoon_proxy_unproved_total", "counter", "Answers without a valid receipt, not paid", tally.unproved),
             ("cocoon_proxy_tokens_charged_total", "counter", "Adjusted tokens charged", tally.tokens_charged),
+            ("cocoon_proxy_held_back", "gauge", "Workers that wait for a signature", tally.held_back as u64),
         ]
     }
+}
+
+const fn books_rows(books: &MoneyTally) -> [(&'static str, &'static str, u64); 8] {
+    [
+        ("cocoon_proxy_books_used_tokens", "Tokens used by clients", books.used),
+        ("cocoon_proxy_books_durable_tokens", "Of these, on disk", books.used_durable),
+        ("cocoon_proxy_books_committed_tokens", "Of these, committed on the chain", books.used_committed),
+        ("cocoon_proxy_unsigned_tokens", "Tokens earned by workers and not signed", books.unsigned),
+        ("cocoon_proxy_unsigned_worker_most_tokens", "The most of it that one worker has", books.unsigned_most),
+        ("cocoon_proxy_unsigned_worker_limit_tokens", "The most that one worker may have", books.unsigned_max),
+        ("cocoon_proxy_unsigned_age_seconds", "For how long the oldest of it waits", books.unsigned_age_s),
+        ("cocoon_proxy_books_unwritten", "Entries that are not on disk", books.unwritten),
+    ]
 }
 
 /// Where the hub writes and anyone reads.
@@ -76,13 +102,14 @@ impl Board {
         self.registry_changed.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn publish(&self, core: &Core) {
+    pub(crate) fn publish(&self, now: Instant, core: &Core) {
         let tally = core.tally();
-        let models = self.registry_changed.swap(false, Ordering::Relaxed).then(|| core.model_status());
+        let is_asked = self.registry_changed.swap(false, Ordering::Relaxed);
+        let rows = is_asked.then(|| (core.model_status(), core.money_tally(now)));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.tally = tally;
-        if let Some(models) = models {
-            status.models = models;
+        if let Some((models, books)) = rows {
+            (status.models, status.books) = (models, books);
         }
     }
 

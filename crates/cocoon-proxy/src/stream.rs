@@ -21,10 +21,10 @@ use cocoon_net::{Outbox, SendError, Ticket, Withdrawal};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::failure::{Failure, openai_error_body};
 use cocoon_wire::http::HttpResponse;
-use cocoon_wire::message::{Answer, FinalInfo, ProxyToClient, ProxyToWorker, TokensUsed};
+use cocoon_wire::message::{Answer, FinalInfo, ProxyToClient, ProxyToWorker};
 use cocoon_wire::{RequestId, Sealed, Version};
 
-use crate::core::clamp;
+use crate::core::total;
 use crate::limits::{
     CREDIT_AHEAD_MAX, CREDIT_SLACK, HELD_ANSWER_OVERHEAD, HELD_ANSWERS_MAX, HELD_PER_CLIENT_MAX, LAG_BYTES_MAX,
 };
@@ -81,6 +81,8 @@ struct Flow {
     lag: usize,
     held: VecDeque<Answer>,
     held_bytes: usize,
+    /// What the last message to the client said that the request costs.
+    billed: AdjustedTokens,
     /// Whether the body is a stream of server-sent events.
     events: bool,
 }
@@ -118,8 +120,10 @@ pub(crate) enum Cancelled {
 
 /// What the worker's session knows about a message that it delivers.
 pub(crate) struct Passage<'a> {
+    /// The message; what its end says is what the request costs.
     pub(crate) answer: Answer,
-    pub(crate) reserved: AdjustedTokens,
+    /// The response in a head, as it was read.
+    pub(crate) head: Option<HttpResponse>,
     pub(crate) unix_now: &'a dyn Fn() -> f64,
 }
 
@@ -185,6 +189,16 @@ impl Stream {
         flow.phase == Phase::Over || (flow.muted && flow.held.is_empty())
     }
 
+    /// Whether the client gave up on it, or was given up.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.flow().muted
+    }
+
+    /// What the client was told that the request costs: nothing, as long as it was told nothing.
+    pub(crate) fn billed(&self) -> AdjustedTokens {
+        self.flow().billed
+    }
+
     /// Notes that the request waits in the worker's outbox. When it was cancelled just before, it is
     /// taken back.
     pub(crate) fn queued(&self, ticket: Ticket) -> Result<(), Cancelled> {
@@ -222,16 +236,17 @@ impl Stream {
     }
 
     /// Ends the answer with a failure, in a form that this client understands.
-    pub(crate) fn fail(&self, failure: Failure, tokens: TokensUsed, unix_now: f64) {
+    pub(crate) fn fail(&self, failure: Failure, end: FinalInfo, unix_now: f64) {
         let mut flow = self.flow();
         if flow.phase == Phase::Over {
             return;
         }
-        let end =
-            FinalInfo { tokens, proxy_start: Some(self.started_at), proxy_end: Some(unix_now), ..FinalInfo::default() };
+        let end = self.timed_end(end, unix_now);
+        let billed = total(&end.tokens);
         let answer = self.failure(&flow, failure, end);
         self.drop_held(&mut flow);
         flow.phase = Phase::Over;
+        flow.billed = billed;
         if self.client.send(answer) == Err(SendError::Full) {
             // The client would wait for ever for an end that cannot be sent.
             self.client.outbox.close();
@@ -249,28 +264,27 @@ impl Stream {
         flow.stop_worker()
     }
 
-    /// The message as the client gets it: its own id, our times, usage within the reservation.
+    /// The message as the client gets it: its own id, and our times.
     fn for_client(&self, passage: Passage<'_>, flow: &mut Flow) -> Result<Answer, Violation> {
-        let Passage { answer, reserved, unix_now } = passage;
+        let Passage { answer, head, unix_now } = passage;
         let request_id = self.request_id;
-        Ok(match answer {
-            Answer::Head { response, end, .. } => {
+        Ok(match (answer, head) {
+            (Answer::Head { end, .. }, Some(head)) => {
                 let now = unix_now();
-                let response = self.timed(&response, end.is_some().then_some(now), flow)?;
-                let end = end.map(|end| self.end(end, reserved, now));
+                let response = self.timed(head, end.is_some().then_some(now), flow)?;
+                let end = end.map(|end| self.timed_end(end, now));
                 Answer::Head { request_id, response, end }
             }
-            Answer::Part { body, end, .. } => {
-                let end = end.map(|end| self.end(end, reserved, unix_now()));
+            (Answer::Part { body, end, .. }, _) => {
+                let end = end.map(|end| self.timed_end(end, unix_now()));
                 Answer::Part { request_id, body, end }
             }
-            other => other.with_request_id(request_id),
+            (other, _) => other.with_request_id(request_id),
         })
     }
 
     /// The head with this proxy's timing headers; its end is known only when the answer is whole.
-    fn timed(&self, response: &Sealed, ended_at: Option<f64>, flow: &mut Flow) -> Result<Sealed, Violation> {
-        let mut head = HttpResponse::decode(response).map_err(Violation::BadHead)?;
+    fn timed(&self, mut head: HttpResponse, ended_at: Option<f64>, flow: &mut Flow) -> Result<Sealed, Violation> {
         // These are this proxy's to write, whatever a worker says.
         head.headers.retain(|(name, _)| !is_proxy_header(name));
         flow.events = head.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
@@ -282,16 +296,24 @@ impl Stream {
         head.encode().map_err(Violation::BadHead)
     }
 
-    fn end(&self, end: FinalInfo, reserved: AdjustedTokens, now: f64) -> FinalInfo {
-        let (tokens, _) = clamp(&end.tokens, reserved);
-        FinalInfo { tokens, proxy_start: Some(self.started_at), proxy_end: Some(now), ..end }
+    fn timed_end(&self, end: FinalInfo, now: f64) -> FinalInfo {
+        FinalInfo { proxy_start: Some(self.started_at), proxy_end: Some(now), ..end }
     }
 
     fn pass(&self, flow: &mut Flow, answer: Answer) -> Delivery {
         let len = answer.body_len();
-        if !flow.held.is_empty() || !flow.may_send(len) {
-            return self.hold(flow, answer);
+        let bill = answer.end().map(|end| total(&end.tokens));
+        let delivery = match !flow.held.is_empty() || !flow.may_send(len) {
+            true => self.hold(flow, answer),
+            false => self.send_now(flow, answer),
+        };
+        if let (Some(bill), Delivery::Passed) = (bill, delivery) {
+            flow.billed = bill;
         }
+        delivery
+    }
+
+    fn send_now(&self, flow: &mut Flow, answer: Answer) -> Delivery {
         match self.send(flow, answer) {
             Ok(()) => Delivery::Passed,
             Err(SendError::Closed) => Delivery::Dropped,

@@ -5,13 +5,15 @@
 //! every session once what it runs has finished, so that both sides begin anew with the new contract.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cocoon_ton::Address;
 use cocoon_ton::chain::watch::RootConfig;
 use cocoon_ton::contract::{Params, StateError, client_address, proxy_address, worker_address};
-use cocoon_units::Pricing;
+use cocoon_units::{AdjustedTokens, Pricing};
 
-use crate::config::ProxyConfig;
+use crate::config::{ProxyConfig, SettlementConfig};
+use crate::core::ExposureRules;
 
 /// What a proxy tells its peers and counts by.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,7 @@ pub struct ProxyTerms {
 /// One instance of a proxy's contract, and what the contracts of its peers derive from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contracts {
+    root: Address,
     owner: Address,
     proxy: Address,
     payment_key: [u8; 32],
@@ -44,12 +47,19 @@ impl ProxyTerms {
         Ok(Self {
             config_version: i32::try_from(root.state.version).unwrap_or(i32::MAX),
             pricing: root.state.pricing(),
-            contracts: Some(Arc::new(Contracts { owner, proxy, payment_key, params })),
+            contracts: Some(Arc::new(Contracts { root: root.address, owner, proxy, payment_key, params })),
         })
     }
 
     pub(crate) fn by_config(config: &ProxyConfig) -> Self {
         Self { config_version: config.config_version, pricing: config.pricing, contracts: None }
+    }
+
+    /// How much a worker may earn before it is signed, at its fee. A fee of nothing is never exposed.
+    pub(crate) fn exposure(&self, config: &SettlementConfig) -> ExposureRules {
+        let fee = self.contracts.as_ref().map_or(0, |contracts| contracts.params.worker_fee_per_token.get());
+        let tokens_max = config.exposure.nano().get().checked_div(fee).map_or(AdjustedTokens::MAX, AdjustedTokens::new);
+        ExposureRules { tokens_max, age_max: Duration::from_secs(config.exposure_s) }
     }
 
     /// The contract of the moment; none without a chain.
@@ -75,6 +85,16 @@ impl Contracts {
     #[must_use]
     pub const fn payment_key(&self) -> [u8; 32] {
         self.payment_key
+    }
+
+    /// The root that it belongs to.
+    pub(crate) const fn root(&self) -> Address {
+        self.root
+    }
+
+    /// The root's parameters, with codes.
+    pub(crate) const fn params(&self) -> &Params {
+        &self.params
     }
 
     /// The contract between this proxy and a client of that wallet; none where the wallet is no address.

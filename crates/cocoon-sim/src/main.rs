@@ -2,20 +2,27 @@
 //! languages and for benchmarks.
 //!
 //! `engine` prints the address it listens on as one line, then runs until it is ended.
-//! `load`, `attest` and `chain` print one JSON object, their report.
+//! `load`, `attest`, `chain`, `ledger` and `storm` print one JSON object, their report.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cocoon_sim::{AttestConfig, ChainConfig, FakeConfig, FakeEngine, LoadConfig, ScriptedEngine, attest, chain, load};
+use cocoon_sim::{
+    AttestConfig, ChainConfig, FakeConfig, FakeEngine, LedgerConfig, LoadConfig, PaidConfig, PaidNetwork,
+    ScriptedEngine, StormConfig, attest, chain, ledger, load, paid, storm,
+};
 
 const USAGE: &str = "usage:
   cocoon-sim engine [--port P] [--scripted | --fast [--events N] [--pace-us U] [--text-len L] [--stamp]]
   cocoon-sim load --addr HOST:PORT --model NAME [--concurrency N] [--seconds S] [--prompt-len L] [--stream]
   cocoon-sim attest [--rounds N] [--handshakes N] [--crowd N]
-  cocoon-sim chain [--charges N] [--accounts N] [--refreshes N]";
+  cocoon-sim chain [--charges N] [--accounts N] [--refreshes N]
+  cocoon-sim ledger --folder DIR [--settles N]
+  cocoon-sim paid --cocoon BINARY --folder DIR --engine HOST:PORT --model NAME
+  cocoon-sim storm --cocoon BINARY --folder DIR [--kills N] [--seed N] [--apps N]";
 
 enum Command {
     Scripted { port: u16 },
@@ -23,6 +30,9 @@ enum Command {
     Load(LoadConfig),
     Attest(AttestConfig),
     Chain(ChainConfig),
+    Ledger(LedgerConfig),
+    Storm(StormConfig),
+    Paid(PaidConfig),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +55,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
         "load" => parse_load(arguments),
         "attest" => parse_attest(arguments),
         "chain" => parse_chain(arguments),
+        "ledger" => parse_ledger(arguments),
+        "storm" => parse_storm(arguments),
+        "paid" => parse_paid(arguments),
         _ => None,
     }
 }
@@ -117,7 +130,73 @@ fn parse_chain(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
     Some(Command::Chain(config))
 }
 
+fn parse_ledger(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let mut config = LedgerConfig { folder: PathBuf::new(), settles: 500_000 };
+    while let Some(name) = arguments.next() {
+        let value = arguments.next()?;
+        match name.as_str() {
+            "--folder" => config.folder = value.into(),
+            "--settles" => config.settles = value.parse().ok()?,
+            _ => return None,
+        }
+    }
+    config.folder.is_absolute().then_some(Command::Ledger(config))
+}
+
+fn parse_storm(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let mut config = StormConfig { cocoon: PathBuf::new(), folder: PathBuf::new(), kills: 20, seed: 1, apps: 8 };
+    while let Some(name) = arguments.next() {
+        let value = arguments.next()?;
+        match name.as_str() {
+            "--cocoon" => config.cocoon = value.into(),
+            "--folder" => config.folder = value.into(),
+            "--kills" => config.kills = value.parse().ok()?,
+            "--seed" => config.seed = value.parse().ok()?,
+            "--apps" => config.apps = value.parse().ok()?,
+            _ => return None,
+        }
+    }
+    let is_complete = config.cocoon.is_absolute() && config.folder.is_absolute();
+    is_complete.then_some(Command::Storm(config))
+}
+
+fn parse_paid(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let mut config = PaidConfig {
+        cocoon: PathBuf::new(),
+        folder: PathBuf::new(),
+        engine: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        model: String::new(),
+    };
+    while let Some(name) = arguments.next() {
+        let value = arguments.next()?;
+        match name.as_str() {
+            "--cocoon" => config.cocoon = value.into(),
+            "--folder" => config.folder = value.into(),
+            "--engine" => config.engine = value.parse().ok()?,
+            "--model" => config.model = value,
+            _ => return None,
+        }
+    }
+    let is_complete = config.cocoon.is_absolute() && config.folder.is_absolute() && config.engine.port() != 0;
+    is_complete.then_some(Command::Paid(config))
+}
+
 fn run(command: Command) -> std::io::Result<()> {
+    if let Command::Storm(config) = &command {
+        // It blocks, and runs a runtime of its own.
+        let report = storm(config).map_err(std::io::Error::other)?;
+        return print(&serde_json::to_string(&report)?);
+    }
+    if let Command::Paid(config) = &command {
+        // Whoever asked for it ends it by closing standard input, however that comes about.
+        let up = |network: &PaidNetwork| {
+            let _ = serde_json::to_string(network).map(|line| print(&line));
+        };
+        let end = || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        };
+        return paid(config, up, end).map_err(std::io::Error::other);
+    }
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(command))
 }
 
@@ -136,7 +215,9 @@ async fn serve(command: Command) -> std::io::Result<()> {
         }
         Command::Attest(config) => print(&serde_json::to_string(&attest(config).await?)?)?,
         Command::Chain(config) => print(&serde_json::to_string(&chain(config).await?)?)?,
+        Command::Ledger(config) => print(&serde_json::to_string(&ledger(&config)?)?)?,
         Command::Load(config) => print(&serde_json::to_string(&load(&config).await?)?)?,
+        Command::Storm(_) | Command::Paid(_) => {}
     }
     Ok(())
 }

@@ -23,6 +23,9 @@ pub const NET_ADDR_BYTES_MAX: usize = 110;
 /// Messages out of one transaction. The network's own limit is 255.
 pub const OUT_MESSAGES_MAX: usize = 256;
 
+/// Bytes of a signed message on its way between nodes. Its two cells take about 200.
+pub const SIGNED_BOC_BYTES_MAX: usize = 1_024;
+
 /// Gas of a get-method. Liteservers allow the same; a method of ours takes some thousands.
 pub const GET_METHOD_GAS_MAX: u64 = 1_000_000;
 

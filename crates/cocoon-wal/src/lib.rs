@@ -97,6 +97,23 @@ impl Wal {
         Ok((Self { path: path.to_owned(), file, bytes, is_broken: false, _lock: lock }, records))
     }
 
+    /// Reads the records of a file that another process may have open, oldest first. Nothing is changed, and what that
+    /// process adds meanwhile may be missing.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, it is too long, or the system says no.
+    pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, WalError> {
+        let io = |error| io_error(path, error);
+        let mut content = Vec::new();
+        let file = File::open(path).map_err(io)?;
+        file.take(FILE_BYTES_MAX.saturating_add(1)).read_to_end(&mut content).map_err(io)?;
+        if content.len() as u64 > FILE_BYTES_MAX {
+            return Err(WalError::TooLong { path: path.to_owned(), what: "the file is too long to be one of ours" });
+        }
+        Ok(split(&content).0)
+    }
+
     /// Adds a record. When this returns, the process may die; see [`Wal::sync`] for the machine.
     ///
     /// # Errors
@@ -293,6 +310,17 @@ mod tests {
         assert!(matches!(Wal::open(&path), Err(WalError::InUse { .. })));
         drop(wal);
         assert!(Wal::open(&path).is_ok());
+    }
+
+    #[test]
+    fn a_reader_sees_what_a_writer_that_is_open_has_added() {
+        let (_folder, path) = folder();
+        assert!(matches!(Wal::read(&path), Err(WalError::Io { .. })));
+        let (mut wal, _) = Wal::open(&path).unwrap();
+        wal.append(b"one").unwrap();
+        assert_eq!(Wal::read(&path).unwrap(), [b"one".to_vec()]);
+        wal.append(b"two").unwrap();
+        assert_eq!(Wal::read(&path).unwrap().len(), 2);
     }
 
     #[test]

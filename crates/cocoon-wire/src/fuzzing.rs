@@ -1,14 +1,16 @@
 //! What the fuzz targets check; kept here because it needs the private reader. Not an API.
 
 use bytes::{Bytes, BytesMut};
+use cocoon_units::{AdjustedTokens, NanoPerToken};
 
 use crate::message::{
-    ClientAnswer, ClientMessage, ClientQuery, ProxyToClient, ProxyToWorker, WorkerAnswer, WorkerMessage, WorkerQuery,
+    ClientAnswer, ClientMessage, ClientQuery, ProxyToClient, ProxyToWorker, TokensUsed, WorkerAnswer, WorkerMessage,
+    WorkerQuery, decode_handover, encode_handover,
 };
 use crate::openai::{Edits, RequestFields, edit_request};
 use crate::packet::{FrameDecoder, PacketOut, encode_frame};
 use crate::reader::Reader;
-use crate::usage::{SseFilter, UsageReader};
+use crate::usage::{Cost, CostSplicer, SseFilter, UsageReader};
 use crate::{DecodeError, Encoded, Version, tl};
 
 /// Reads TL values in an order that the first bytes choose.
@@ -58,7 +60,8 @@ pub fn packets(data: &[u8]) {
     stable(data.clone(), ClientQuery::decode, ClientQuery::encode);
     stable(data.clone(), ClientAnswer::decode, ClientAnswer::encode);
     stable(data.clone(), WorkerQuery::decode, WorkerQuery::encode);
-    stable(data, WorkerAnswer::decode, WorkerAnswer::encode);
+    stable(data.clone(), WorkerAnswer::decode, WorkerAnswer::encode);
+    stable(data, decode_handover, |receipts| encode_handover(receipts));
 }
 
 fn frames(data: &[u8]) {
@@ -132,6 +135,33 @@ pub fn usage_reader(data: &[u8]) {
     assert_eq!(filtered, split_filtered);
     assert!(filtered.len() <= body.len());
     edits(&Bytes::copy_from_slice(body));
+    costs(cuts, body);
+}
+
+/// Without a cost every byte passes; with one, any split gives the same.
+fn costs(cuts: &[u8], body: &[u8]) {
+    let tokens = TokensUsed { total: AdjustedTokens::new(39), ..TokensUsed::default() };
+    let cost = Cost::of(&tokens, NanoPerToken::new(2));
+    let whole = |cost: Option<&Cost>| {
+        let mut splicer = CostSplicer::new();
+        let mut out = splicer.push(Bytes::copy_from_slice(body)).to_vec();
+        out.extend_from_slice(&splicer.finish(cost));
+        out
+    };
+    assert_eq!(whole(None), body);
+    let mut splicer = CostSplicer::new();
+    let mut out = Vec::new();
+    let mut rest = body;
+    for cut in cuts.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (chunk, after) = rest.split_at(usize::from(*cut).clamp(1, rest.len()));
+        out.extend_from_slice(&splicer.push(Bytes::copy_from_slice(chunk)));
+        rest = after;
+    }
+    out.extend_from_slice(&splicer.finish(cost.as_ref()));
+    assert_eq!(out, whole(cost.as_ref()));
 }
 
 fn edits(body: &Bytes) {

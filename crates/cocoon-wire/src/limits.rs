@@ -114,6 +114,14 @@ pub const ANSWER_DEPTH_MAX: usize = 128;
 /// A usage event is under one KiB; whatever grows beyond this is something else and is let go.
 pub const HELD_EVENT_MAX: usize = 16 * 1024;
 
+/// Most bytes the cost splicer holds back from a usage object to the end of the answer.
+///
+/// Usage comes last in every engine's answer; a body that says it first and goes on for longer passes without its cost.
+pub const HELD_COST_MAX: usize = 1024 * 1024;
+
+/// Most costs that are replaced in one usage object; there are three names, and an honest object has each once.
+pub const COST_MEMBERS_MAX: usize = 8;
+
 /// Hardest proof of work a dialer solves, in leading zero bits: seconds of one core.
 pub const POW_DIFFICULTY_BITS_MAX: i32 = 28;
 

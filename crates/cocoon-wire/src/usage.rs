@@ -11,7 +11,9 @@
 //!
 //! Nothing is parsed into values and nothing is re-serialised.
 //! [`SseFilter`] is the client's counterpart: it drops the one usage event an app did not ask for.
+//! [`CostSplicer`] writes what the answer cost into the last usage object.
 
+mod cost;
 mod filter;
 mod framer;
 mod scanner;
@@ -23,6 +25,7 @@ use cocoon_units::Usage;
 use framer::SseFramer;
 use scanner::Scanner;
 
+pub use cost::{Cost, CostSplicer};
 pub use filter::SseFilter;
 
 /// Reads usage from the chunks of one answer. The last usage object wins, count by count.
@@ -84,7 +87,7 @@ impl UsageReader {
         }
         match self.form {
             Form::Unknown => {}
-            Form::Json => self.scanner.feed(rest),
+            Form::Json => self.scanner.feed_all(rest),
             Form::Events => self.push_events(rest),
         }
     }

@@ -1,5 +1,7 @@
 //! What an operator can set.
 
+mod earnings;
+
 use std::time::Duration;
 
 use cocoon_units::{Coefficient, Multipliers};
@@ -9,6 +11,8 @@ use serde::Deserialize;
 
 use crate::error::ConfigError;
 use crate::limits;
+
+pub use self::earnings::EarningsConfig;
 
 /// A worker's settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -34,6 +38,8 @@ pub struct WorkerConfig {
     pub proto_version_min: i32,
     /// Highest protocol version offered; 100 is the extended profile, 2 the original's last.
     pub proto_version_max: i32,
+    /// When earnings are cashed, and how much may be unsigned; used with a chain only.
+    pub earnings: EarningsConfig,
 }
 
 impl Default for WorkerConfig {
@@ -49,6 +55,7 @@ impl Default for WorkerConfig {
             drain_timeout_ms: u64::try_from(limits::DRAIN_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
             proto_version_min: Version::V0.number(),
             proto_version_max: Version::Extended.number(),
+            earnings: EarningsConfig::default(),
         }
     }
 }
@@ -69,7 +76,7 @@ impl WorkerConfig {
         if !(1..=limits::SLOTS_MAX).contains(&self.max_active_requests) {
             return refuse("max_active_requests", "must be 1 to 4096");
         }
-        Ok(())
+        self.earnings.check()
     }
 
     pub(crate) fn versions(&self) -> VersionRange {

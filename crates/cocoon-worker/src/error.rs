@@ -11,6 +11,7 @@ use cocoon_units::AdjustedTokens;
 use cocoon_wire::DecodeError;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 
+use crate::earnings::{EarningsError, PaymentError};
 use crate::limits::{LOADING_RETRY_MS, OVERLOADED_RETRY_MS};
 use crate::terms::ContractError;
 
@@ -112,6 +113,21 @@ pub enum SessionError {
         /// What it knows now.
         known: AdjustedTokens,
     },
+    /// The proxy knows of fewer tokens than it signed a payment for: its database was rolled back, or its key is in use
+    /// elsewhere. It must not serve.
+    #[error("proxy has forgotten what it signed: it signed for {signed} and knows {known}", signed = .signed.get(), known = .known.get())]
+    PeerForgotPayment {
+        /// What its signature is for; it stays good.
+        signed: AdjustedTokens,
+        /// What it knows now.
+        known: AdjustedTokens,
+    },
+    /// The proxy pays with what is no payment.
+    #[error("proxy sent a payment that is not taken")]
+    PeerPayment(#[from] PaymentError),
+    /// What the proxy owes cannot be kept.
+    #[error("earnings from the proxy cannot be kept")]
+    Earnings(#[from] EarningsError),
     /// The proxy refuses this worker.
     #[error("proxy refuses the balance comparison with code {0}")]
     PeerRefused(i32),

@@ -18,18 +18,24 @@
 //! original nodes crash on theirs).
 
 mod config;
+mod earnings;
 pub mod engine;
 mod error;
 mod limits;
+mod receipts;
 mod request;
 mod session;
 mod status;
 mod terms;
 mod worker;
 
-pub use config::{OpenAiHttpConfig, WorkerConfig};
+pub use config::{EarningsConfig, OpenAiHttpConfig, WorkerConfig};
+pub use earnings::{
+    Cashed, Earned, Earnings, EarningsError, Errand, Money, PaymentError, cash, close, earnings, leave_errand,
+};
 pub use engine::Engine;
 pub use error::{ConfigError, EngineError, SessionError};
+pub use receipts::ReceiptSigner;
 pub use status::{EngineState, ProxyState, Status};
 pub use terms::ContractError;
 pub use worker::{Worker, WorkerHandle};

@@ -101,3 +101,54 @@ pub(crate) const EMBEDDED_INLINE_BYTES_MAX: usize = 16 << 10;
 pub(crate) const EMBEDDED_CHOICES_MAX: u32 = 8;
 
 const _: () = assert!(WHOLE_ANSWER_MAX < ANSWER_PART_MAX);
+
+/// Receipts that are kept for one proxy: at its bound of 180 seconds unsigned, 150 requests a second for three minutes.
+/// Beyond it the oldest go, which the proxy has counted long before.
+pub(crate) const KEPT_RECEIPT_BYTES_MAX: usize = 32 << 20;
+
+/// Receipts in one message of a handover; half of what the wire takes, since each comes with a few bytes of its own.
+pub(crate) const HANDOVER_BYTES_MAX: usize = cocoon_wire::limits::OPAQUE_MAX / 2;
+
+/// How long a proxy may take over one message of a handover: hundreds of signatures, and some looks at the chain.
+pub(crate) const HANDOVER_STEP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Accounts that are kept: one for each proxy and each change of the network's parameters.
+pub(crate) const ACCOUNTS_MAX: usize = 1024;
+
+/// Receipt ids remembered, to refuse one that comes again; two megabytes, and minutes of a busy worker. A proxy remembers
+/// those that it settled for longer.
+pub(crate) const RECEIPT_IDS_MAX: usize = 65_536;
+
+/// Request body whose digest is made on the event loop: a tenth of a millisecond. Larger ones are digested beside it.
+pub(crate) const DIGEST_INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// Length of the file of earnings above which receipts are only kept in memory: half of what is opened again.
+pub(crate) const EARNINGS_FILE_BYTES_MAX: u64 = cocoon_wal::limits::FILE_BYTES_MAX / 2;
+
+/// Records that wait while the file is synced or written anew, before receipts are only kept in memory: seconds of a busy
+/// worker.
+pub(crate) const WAITING_RECORDS_MAX: usize = 8_192;
+
+/// Between two syncs of the file. What a crash of the machine takes are receipts of the last seconds.
+pub(crate) const KEEP_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A file of earnings below this is never rewritten; above it, once it has doubled.
+pub(crate) const EARNINGS_REWRITE_BYTES: u64 = 1 << 20;
+
+/// Between two looks for an errand that a command left.
+pub(crate) const ERRAND_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Between two looks at contracts from which something is to be had; nothing there is in a hurry.
+pub(crate) const CASH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// After something was sent to a contract, until it is decided anew: blocks must pass before the chain shows it.
+pub(crate) const CASH_SETTLE: Duration = Duration::from_secs(60);
+
+/// The longest wait after sends that changed nothing. Each costs a fee, so each doubles the wait.
+pub(crate) const CASH_RETRY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+const _: () = assert!(HANDOVER_BYTES_MAX < cocoon_wire::limits::OPAQUE_MAX);
+
+/// How long something must have been worth cashing before it is: proxies pay out by the same rules, and who comes second
+/// pays a fee for nothing.
+pub(crate) const CASH_GRACE: Duration = Duration::from_secs(120);

@@ -9,6 +9,9 @@
 //! reported nothing, at one completion token per content event that was delivered, at most the token
 //! limit, and no prompt tokens: never more than was produced. An answer that the engine or this worker
 //! broke off, and an answer that was refused, is billed at nothing.
+//!
+//! **Receipts.** Whoever asked for one gets it with the last message, whatever became of the request, with the counts that
+//! it is billed at. One that this worker never began (no slot, a price that does not pay) has none.
 
 mod control;
 mod meter;
@@ -25,10 +28,12 @@ use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::message::WorkerRun;
 
 use self::control::Watch;
-use self::prepare::prepare;
+use self::prepare::{open, prepare};
 use self::relay::Relay;
 use self::reply::Reply;
+use crate::earnings::books::Ours;
 use crate::error::EngineError;
+use crate::receipts;
 use crate::worker::Shared;
 
 pub(crate) use self::control::Control;
@@ -39,6 +44,10 @@ pub(crate) use self::reply::refuse;
 pub(crate) struct Leg {
     pub(crate) outbox: Outbox,
     pub(crate) version: Version,
+    /// Who the proxy is, as receipts name it.
+    pub(crate) proxy: Arc<str>,
+    /// The account that the proxy pays into; none without a chain.
+    pub(crate) ours: Option<Ours>,
 }
 
 /// Why an answer ends before it is complete.
@@ -91,21 +100,39 @@ impl Stop {
 /// Runs one request to its end. Whatever happens, the proxy gets exactly one last message.
 pub(crate) async fn serve(shared: Arc<Shared>, leg: Leg, run: WorkerRun, control: Arc<Control>) {
     let watch = Watch::new(&control, run.timeout_ms);
-    let reply = Reply::new(&shared, leg, &run);
     let served = shared.offer.borrow().model.clone();
-    match prepare(&run, served.as_deref()) {
+    let receipt = match open_receipt(&shared, &run) {
+        Ok(receipt) => receipt,
+        Err(failure) => {
+            shared.metrics.count_failure(failure.code);
+            return refuse(&leg, run.request_id, &failure);
+        }
+    };
+    let mut reply = Reply::new(&shared, leg, &run, served.clone(), receipt);
+    let prepared = open(&run).and_then(|envelope| {
+        reply.read_request(&envelope.payload);
+        prepare(envelope, run.token_limit, served.as_deref())
+    });
+    match prepared {
         Ok(prepared) => {
             let mut relay = Relay::new(&shared, watch, reply, &prepared);
             if let Err(stop) = relay.run(prepared.request).await {
-                relay.fail(&stop);
+                relay.fail(&stop).await;
             }
         }
-        Err(failure) => finish_early(&shared, reply, &Stop::Refused(failure), Usage::default()),
+        Err(failure) => finish_early(&shared, reply, &Stop::Refused(failure), Usage::default()).await,
     }
 }
 
+/// The receipt that the client asked for, where this worker signs any.
+fn open_receipt(shared: &Shared, run: &WorkerRun) -> Result<Option<receipts::Open>, Failure> {
+    let (Some(receipts), Some(ask)) = (shared.receipts.get(), &run.receipt) else { return Ok(None) };
+    let reused = || Failure::new(Blame::Client, FailureCode::BadRequest, "the id of the receipt was used before");
+    receipts.open(ask).map(Some).ok_or_else(reused)
+}
+
 /// Tells the proxy, the counters and the log of an early end.
-fn finish_early(shared: &Shared, mut reply: Reply<'_>, stop: &Stop, used: Usage) {
+async fn finish_early(shared: &Shared, reply: Reply<'_>, stop: &Stop, used: Usage) {
     let Some(failure) = stop.failure() else {
         return;
     };
@@ -118,5 +145,5 @@ fn finish_early(shared: &Shared, mut reply: Reply<'_>, stop: &Stop, used: Usage)
             tracing::debug!(request = %reply.id(), code = failure.code.as_str(), "request ended early");
         }
     }
-    reply.fail(&failure, used);
+    reply.fail(&failure, used).await;
 }

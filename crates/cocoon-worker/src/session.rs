@@ -26,6 +26,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::earnings::books::Ours;
 use crate::error::SessionError;
 use crate::limits::{EARLY_CANCELS_MAX, LOAD_REPORT_INTERVAL, OVERLOADED_RETRY_MS, SLOTS_SLACK};
 use crate::request::{Control, Leg, Stop, refuse, serve};
@@ -45,6 +46,8 @@ pub(crate) struct Session<'a> {
     offer: watch::Receiver<Offer>,
     /// What the proxy was last told.
     told: Offer,
+    /// Whether it was told that requests are taken.
+    told_open: bool,
     price: Price,
     running: HashMap<RequestId, Running>,
     /// Cancelled before they arrived: control messages overtake requests, which are large.
@@ -67,7 +70,8 @@ impl<'a> Session<'a> {
         watermark: &'a mut Watermark,
         slots: u32,
     ) -> Self {
-        let leg = Leg { outbox: connection.outbox(), version: agreed.version };
+        let (version, ours) = (agreed.version, watermark.ours().cloned());
+        let leg = Leg { outbox: connection.outbox(), version, proxy: agreed.proxy, ours };
         if agreed.version == Version::Extended {
             leg.outbox.enable_extended();
         }
@@ -82,6 +86,7 @@ impl<'a> Session<'a> {
             offer,
             price: Price::new(agreed.told.coefficient),
             told: agreed.told,
+            told_open: agreed.told_open,
             running: HashMap::new(),
             early_cancels: VecDeque::new(),
             tasks: JoinSet::new(),
@@ -115,7 +120,7 @@ impl<'a> Session<'a> {
             }
             tokio::select! {
                 event = self.connection.next() => self.handle_event(event?)?,
-                Some(done) = self.tasks.join_next() => self.handle_done(done),
+                Some(done) = self.tasks.join_next() => self.handle_done(done)?,
                 Ok(()) = self.offer.changed() => self.announce()?,
                 _ = ticks.tick(), if self.leg.version == Version::Extended => self.report_load()?,
                 () = &mut asked_to_stop, if !self.draining => self.begin_drain()?,
@@ -147,7 +152,10 @@ impl<'a> Session<'a> {
                     running.control.add_credit(bytes);
                 }
             }
-            ProxyToWorker::Payment { payment, .. } => self.watermark.handle_payment(&payment),
+            ProxyToWorker::Payment { payment, .. } => {
+                self.watermark.handle_payment(&payment)?;
+                self.announce()?;
+            }
         }
         Ok(())
     }
@@ -169,6 +177,7 @@ impl<'a> Session<'a> {
             // Any answer would be taken for the other request's.
             return Err(SessionError::PeerReusedRequestId);
         }
+        self.watermark.pay(&run.signed_payment)?;
         if let Some(failure) = self.refusal(&run) {
             self.shared.metrics.count_failure(failure.code);
             refuse(&self.leg, id, &failure);
@@ -200,10 +209,13 @@ impl<'a> Session<'a> {
         if self.draining {
             return Some(worker(FailureCode::Draining, "the worker is shutting down"));
         }
+        if self.is_exposed() {
+            return Some(worker(FailureCode::Overloaded, "the worker waits for the proxy to sign what it owes"));
+        }
         (self.running.len() >= allowed).then(|| worker(FailureCode::Overloaded, "every slot of the worker is taken"))
     }
 
-    fn handle_done(&mut self, done: Result<RequestId, JoinError>) {
+    fn handle_done(&mut self, done: Result<RequestId, JoinError>) -> Result<(), SessionError> {
         let id = match done {
             Ok(id) => Some(id),
             Err(error) => self.handle_panic(&error),
@@ -211,6 +223,13 @@ impl<'a> Session<'a> {
         if id.is_some_and(|id| self.running.remove(&id).is_some()) {
             self.shared.metrics.add_active(-1);
         }
+        // It may have been the one request too many on trust.
+        if self.told_open && self.is_exposed() { self.announce() } else { Ok(()) }
+    }
+
+    /// Whether the proxy owes more than this worker trusts it with.
+    fn is_exposed(&self) -> bool {
+        self.leg.ours.as_ref().is_some_and(Ours::is_exposed)
     }
 
     /// A bug of ours in one request must not leave its caller without an end.
@@ -228,8 +247,10 @@ impl<'a> Session<'a> {
             self.send(&WorkerMessage::NewCoefficient(offer.coefficient))?;
             self.price.change(offer.coefficient, Instant::now());
         }
-        if offer.is_open() != self.told.is_open() && !self.draining {
-            self.send(&WorkerMessage::EnabledDisabled { disabled: !offer.is_open() })?;
+        let is_open = offer.is_open() && !self.is_exposed();
+        if is_open != self.told_open && !self.draining {
+            self.send(&WorkerMessage::EnabledDisabled { disabled: !is_open })?;
+            self.told_open = is_open;
         }
         self.told = offer;
         Ok(())
@@ -237,7 +258,7 @@ impl<'a> Session<'a> {
 
     fn begin_drain(&mut self) -> Result<(), SessionError> {
         self.draining = true;
-        if self.told.is_open() {
+        if self.told_open {
             self.send(&WorkerMessage::EnabledDisabled { disabled: true })?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use cocoon_units::Usage;
 use cocoon_wire::failure::FailureCode;
 use serde::Serialize;
 
+use crate::earnings::Earnings;
 use crate::worker::Offer;
 
 /// How a worker is.
@@ -187,7 +188,7 @@ fn add(counter: &AtomicU64, count: u64) {
 }
 
 /// A status in Prometheus' text format.
-pub(crate) fn prometheus(status: &Status) -> String {
+pub(crate) fn prometheus(status: &Status, earnings: Option<&Earnings>) -> String {
     let mut text = Exposition::default();
     text.gauge("cocoon_worker_engine_ready", u64::from(status.engine == EngineState::Ready));
     text.gauge("cocoon_worker_enabled", u64::from(status.enabled));
@@ -203,6 +204,11 @@ pub(crate) fn prometheus(status: &Status) -> String {
     let Tokens { prompt, cached, completion, reasoning } = status.tokens;
     let tokens = [("prompt", prompt), ("cached", cached), ("completion", completion), ("reasoning", reasoning)];
     text.counter("cocoon_worker_tokens_total", "kind", &tokens);
+    if let Some(Earnings { signed, cashed, cashable, unsigned, .. }) = earnings {
+        for (what, amount) in [("signed", signed), ("cashed", cashed), ("cashable", cashable), ("unsigned", unsigned)] {
+            text.gauge(&format!("cocoon_worker_earnings_{what}_nano"), amount.nano().get());
+        }
+    }
     text.0
 }
 
@@ -235,7 +241,7 @@ mod tests {
         metrics.count_answer(200, Usage { prompt: 9, cached: 1, completion: 3, reasoning: 0 });
         metrics.count_failure(FailureCode::EngineFailed);
         let offer = Offer { model: None, coefficient: Coefficient::ONE, enabled: true, engine: EngineState::Ready };
-        let text = prometheus(&metrics.status(&offer, vec![ProxyState::default()]));
+        let text = prometheus(&metrics.status(&offer, vec![ProxyState::default()]), None);
         for line in [
             "cocoon_worker_answers_total{class=\"ok\"} 1",
             "cocoon_worker_failures_total{code=\"engine_failed\"} 1",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cocoon_net::{Directory, Peer};
 use cocoon_ton::Address;
 use cocoon_ton::chain::watch::RootConfig;
-use cocoon_ton::contract::{StateError, proxy_address, worker_address};
+use cocoon_ton::contract::{StateError, StateInit, proxy_address, worker_state_init};
 use cocoon_units::Multipliers;
 use cocoon_wire::message::ProxyParams;
 use tokio::sync::watch;
@@ -79,8 +79,8 @@ impl Terms {
         self.root.clone()
     }
 
-    /// Whether the proxy's contract and ours with it are what the root gives.
-    pub(crate) fn check(&self, peer: &Peer, proxy: &ProxyParams, ours: &str) -> Result<(), ContractError> {
+    /// Whether the proxy's contract and ours with it are what the root gives; how ours begins.
+    pub(crate) fn check(&self, peer: &Peer, proxy: &ProxyParams, ours: &str) -> Result<StateInit, ContractError> {
         let root = Arc::clone(&*self.root.borrow());
         let owner = parse("its owner", &proxy.owner_address)?;
         let named = parse("its contract", &proxy.sc_address)?;
@@ -91,11 +91,12 @@ impl Terms {
         if named != computed {
             return Err(ContractError::PeerProxyContract { named, computed });
         }
-        let computed = worker_address(self.owner, named, &proxy.public_key, params)?;
+        let init = worker_state_init(self.owner, named, &proxy.public_key, params)?;
+        let computed = init.address();
         if ours != computed {
             return Err(ContractError::PeerOwnContract { named: ours, computed });
         }
-        Ok(())
+        Ok(init)
     }
 }
 
@@ -150,7 +151,7 @@ fn check_key(peer: &Peer, proxy: &ProxyParams) -> Result<(), ContractError> {
 #[cfg(test)]
 mod tests {
     use cocoon_ton::chain::Head;
-    use cocoon_ton::contract::{Params, RootState, codes};
+    use cocoon_ton::contract::{Params, RootState, codes, worker_address};
 
     use super::*;
 
@@ -180,7 +181,7 @@ mod tests {
         (proxy, ours.raw())
     }
 
-    fn check(proxy: &ProxyParams, ours: &str) -> Result<(), ContractError> {
+    fn check(proxy: &ProxyParams, ours: &str) -> Result<StateInit, ContractError> {
         let (_sender, receiver) = watch::channel(Arc::new(root(2)));
         let peer = Peer::InMemory { name: "proxy".into() };
         Terms::new(US, receiver).check(&peer, proxy, ours)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cocoon_net::ratls::Prover;
 use cocoon_net::{Backoff, Directory};
@@ -15,9 +15,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::WorkerConfig;
+use crate::earnings::books::Books;
+use crate::earnings::desk::Desk;
+use crate::earnings::{self, Earnings, EarningsError, Money};
 use crate::engine::{Engine, Health};
 use crate::error::SessionError;
 use crate::limits::{HEALTH_FAILURES_MAX, HEALTH_INTERVAL_READY, HEALTH_INTERVAL_UNREADY};
+use crate::receipts::{ReceiptSigner, Receipts};
 use crate::session::{Session, Watermark, shake_hands};
 use crate::status::{EngineState, Metrics, ProxyState, Status};
 use crate::terms::{News, Terms};
@@ -49,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What the root contract says; none where there is no chain.
     pub(crate) terms: Option<Terms>,
+    /// What is earned; none where there is no chain.
+    pub(crate) books: OnceLock<Arc<Books>>,
+    /// What signs receipts, where anything does.
+    pub(crate) receipts: OnceLock<Receipts>,
     proxies: Mutex<BTreeMap<u32, ProxyState>>,
 }
 
@@ -57,6 +65,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     directory: Directory,
     prover: Option<Arc<Prover>>,
+    desk: Option<Desk>,
 }
 
 /// Changes and watches a running worker. Clones are handles to the same one.
@@ -115,8 +124,9 @@ impl Worker {
         let known = directory.clone().look().into_iter().map(|number| (number, ProxyState::unconnected(number)));
         let proxies = Mutex::new(known.collect());
         let (offer, metrics) = (watch::Sender::new(offer), Metrics::default());
-        let shared = Arc::new(Shared { config, clock, engine, offer, metrics, terms, proxies });
-        Ok(Self { shared, directory, prover: None })
+        let (books, receipts) = (OnceLock::new(), OnceLock::new());
+        let shared = Arc::new(Shared { config, clock, engine, offer, metrics, terms, books, receipts, proxies });
+        Ok(Self { shared, directory, prover: None, desk: None })
     }
 
     /// Lets the evidence that this worker shows its proxies name its model, as soon as the engine has said which it is.
@@ -125,6 +135,29 @@ impl Worker {
     pub fn with_prover(mut self, prover: Arc<Prover>) -> Self {
         self.prover = Some(prover);
         self
+    }
+
+    /// Signs receipts for clients that ask for them. The evidence that this worker shows must name the key.
+    #[must_use]
+    pub fn with_receipts(self, signer: ReceiptSigner) -> Self {
+        // A second call changes nothing: receipts under two keys would make one of them worthless.
+        let _ = self.shared.receipts.set(Receipts::new(signer));
+        self
+    }
+
+    /// Keeps what proxies sign, and cashes it by the rules of [`EarningsConfig`](crate::EarningsConfig).
+    ///
+    /// # Errors
+    /// When the worker follows no root ([`Self::by_root`]), or the folder cannot be used.
+    pub fn with_money(mut self, money: Money) -> Result<Self, EarningsError> {
+        if self.shared.terms.is_none() {
+            return Err(EarningsError::NoRoot);
+        }
+        let config = self.shared.config.earnings.clone();
+        let books = Arc::new(earnings::open(&money.folder, config, Arc::clone(&self.shared.clock))?);
+        let books = self.shared.books.get_or_init(|| books);
+        self.desk = Some(Desk::new(Arc::clone(books), money));
+        Ok(self)
     }
 
     /// The operator's handle.
@@ -136,10 +169,20 @@ impl Worker {
     /// Serves until shutdown is asked for, then lets running requests finish.
     pub async fn run(self, shutdown: CancellationToken) {
         let uplinks = keep_uplinks(Arc::clone(&self.shared), self.directory, self.prover, shutdown);
-        // Sessions end by themselves on shutdown; the engine is watched for as long as they live.
+        let desk = async {
+            match self.desk {
+                Some(desk) => desk.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Sessions end by themselves on shutdown; engine and earnings are looked after for as long as they live.
         tokio::select! {
             () = watch_engine(&self.shared) => {}
+            () = desk => {}
             () = uplinks => {}
+        }
+        if let Some(books) = self.shared.books.get() {
+            books.sync().await;
         }
     }
 }
@@ -205,7 +248,13 @@ impl WorkerHandle {
     /// The same in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        crate::status::prometheus(&self.status())
+        crate::status::prometheus(&self.status(), self.earnings().as_ref())
+    }
+
+    /// What was earned, proxy by proxy; none without [`Worker::with_money`]. It names addresses: for the owner only.
+    #[must_use]
+    pub fn earnings(&self) -> Option<Earnings> {
+        self.shared.books.get().map(|books| Earnings::of_books(books))
     }
 }
 

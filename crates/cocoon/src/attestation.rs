@@ -74,9 +74,12 @@ pub(crate) struct Attestation {
     identity: Arc<Identity>,
     prover: Option<Arc<Prover>>,
     verifier: Arc<Verifier>,
-    /// The node's key for payments; a client has none here.
-    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only a proxy signs payments"))]
-    payment_key: Option<[u8; 32]>,
+    /// The node's keys; a client has none.
+    keys: Option<Arc<NodeKeys>>,
+    lifetime: Lifetime,
+    /// What a client accepts of the workers that sign its receipts.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "only a client judges receipts"))]
+    worker_policy: Option<Policy>,
     clock: Arc<TrustedClock>,
 }
 
@@ -138,12 +141,44 @@ impl Links {
         }
     }
 
-    /// The node's key for payments.
-    #[cfg(feature = "proxy")]
-    pub(crate) const fn payment_key(&self) -> Option<[u8; 32]> {
+    /// The node's keys, which a node on a chain must have, and must still have after a restart: its wallet and its
+    /// books are lost with them.
+    #[cfg(any(feature = "proxy", feature = "worker"))]
+    pub(crate) fn lasting_keys(&self) -> Result<&Arc<NodeKeys>> {
+        let attestation = match self {
+            Self::InsecurePlainLoopback => None,
+            Self::Attested(attestation) => Some(attestation),
+        };
+        let Some((attestation, keys)) = attestation.and_then(|known| Some((known, known.keys.as_ref()?))) else {
+            bail!(
+                "a node on a chain needs keys, which its TEE derives: set `tee` or, for development, \
+                 `insecure_simulated_tee` under [attestation]"
+            );
+        };
+        match attestation.lifetime {
+            Lifetime::Lasting => Ok(keys),
+            Lifetime::ThisStart => bail!(
+                "this TEE derives no keys, so those of this start would be gone after it, and the wallet and the books \
+                 with them: set `insecure_file_keys` under [attestation]"
+            ),
+        }
+    }
+
+    /// The node's keys, if it has any.
+    #[cfg(any(feature = "proxy", feature = "worker"))]
+    pub(crate) const fn keys(&self) -> Option<&Arc<NodeKeys>> {
         match self {
             Self::InsecurePlainLoopback => None,
-            Self::Attested(attestation) => attestation.payment_key,
+            Self::Attested(attestation) => attestation.keys.as_ref(),
+        }
+    }
+
+    /// What a client accepts of the workers that sign its receipts, as its author wrote it.
+    #[cfg(feature = "client")]
+    pub(crate) fn worker_policy(&self) -> Option<Policy> {
+        match self {
+            Self::InsecurePlainLoopback => None,
+            Self::Attested(attestation) => attestation.worker_policy.clone(),
         }
     }
 
@@ -220,7 +255,13 @@ impl Attestation {
             };
             let node =
                 config_sha256.map(|config_sha256| simulated.node(role, role.name(), config_sha256)).transpose()?;
-            return Self::assemble(role, node, policy, collateral, wiring::clock());
+            let worker_policy = match (&ways.worker_policy, images) {
+                (Some(path), _) => read_policy(path)?,
+                (None, ListedBy::Root) => simulated.policy_by_root(Role::Proxy)?,
+                (None, ListedBy::Policy) => simulated.policy(Role::Proxy)?,
+            };
+            let assembled = Self::assemble(role, node, policy, collateral, wiring::clock())?;
+            return Ok(assembled.with_worker_policy(Some(worker_policy)));
         }
         #[cfg(not(feature = "dev"))]
         let _ = images;
@@ -234,7 +275,13 @@ impl Attestation {
             Some(config_sha256) => Some(machine_node(ways, config_sha256)?),
             None => None,
         };
-        Self::assemble(role, node, policy, collateral, wiring::clock())
+        let worker_policy = ways.worker_policy.as_deref().map(read_policy).transpose()?;
+        Ok(Self::assemble(role, node, policy, collateral, wiring::clock())?.with_worker_policy(worker_policy))
+    }
+
+    /// Judges workers that sign receipts by this policy.
+    pub(crate) fn with_worker_policy(self, worker_policy: Option<Policy>) -> Self {
+        Self { worker_policy, ..self }
     }
 
     /// A client for one look at a proxy, with a key of its own.
@@ -251,6 +298,7 @@ impl Attestation {
         collateral: Arc<dyn CollateralSource>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
+        let lifetime = node.as_ref().map_or(Lifetime::ThisStart, |node| node.lifetime);
         let (kept_time, node) = match node {
             Some(mut node) => (node.clock.take(), Some(node)),
             None => (None, None),
@@ -260,20 +308,19 @@ impl Attestation {
         let kept_time = Arc::new(kept_time);
         let clock: Arc<dyn Clock> = Arc::<TrustedClock>::clone(&kept_time);
         let now = wiring::unix_s(clock.as_ref());
-        let payment_key = node.as_ref().map(|node| node.keys.public().payment);
-        let (tls_seed, prover) = match node {
-            None => (random()?, None),
-            Some(Node { attester, keys, config_sha256, clock: _ }) => {
+        let (tls_seed, prover, keys) = match node {
+            None => (random()?, None, None),
+            Some(Node { attester, keys, lifetime: _, config_sha256, clock: _ }) => {
                 let claims = claims(role, &keys, config_sha256, now)?;
                 let session = keys.session().as_bytes();
                 let staple = Some(Arc::clone(&collateral));
                 let prover = Prover::new(attester, claims, session, staple, Arc::clone(&clock));
-                (zeroize::Zeroizing::new(*keys.tls().as_bytes()), Some(Arc::new(prover)))
+                (zeroize::Zeroizing::new(*keys.tls().as_bytes()), Some(Arc::new(prover)), Some(Arc::new(keys)))
             }
         };
         let identity = Arc::new(Identity::new(&tls_seed, now).context("no TLS identity")?);
         let verifier = Arc::new(Verifier::new(policy, collateral, clock));
-        Ok(Self { role, identity, prover, verifier, payment_key, clock: kept_time })
+        Ok(Self { role, identity, prover, verifier, keys, lifetime, worker_policy: None, clock: kept_time })
     }
 
     /// How to dial a proxy.
@@ -307,6 +354,7 @@ impl Attestation {
 pub(crate) struct Node {
     attester: Arc<dyn Attester>,
     keys: NodeKeys,
+    lifetime: Lifetime,
     config_sha256: [u8; 32],
     /// One that remembers over restarts; none where nothing keeps a key for that.
     clock: Option<TrustedClock>,
@@ -328,7 +376,7 @@ fn machine_node(ways: &Ways, config_sha256: [u8; 32]) -> Result<Node> {
         }
         (Some(_), Lifetime::ThisStart) | (None, _) => None,
     };
-    Ok(Node { keys: NodeKeys::derive(provider.as_ref())?, attester, config_sha256, clock })
+    Ok(Node { keys: NodeKeys::derive(provider.as_ref())?, lifetime, attester, config_sha256, clock })
 }
 
 /// The claims of a node before each use fills in time and GPUs.
@@ -411,8 +459,8 @@ pub(crate) fn collateral(pccs: Option<&str>, cache_dir: Option<&Path>) -> Result
 }
 
 /// How long keys stay the same.
-#[derive(Debug, Clone, Copy)]
-enum Lifetime {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
     /// Over restarts.
     Lasting,
     /// Until this process ends.

@@ -128,6 +128,8 @@ fn loopback(url: String) -> Result<String> {
 /// A root that is followed, for as long as this or a clone of it lives.
 #[derive(Debug, Clone)]
 pub(crate) struct Followed {
+    chain: Arc<dyn Chain>,
+    policy: ChainPolicy,
     watch: RootWatch,
     is_told: bool,
 }
@@ -154,8 +156,14 @@ impl Followed {
         poll: Duration,
         policy: ChainPolicy,
     ) -> Result<Self> {
-        let watch = RootWatch::start(chain, root, is_test, poll, policy).await;
-        Ok(Self { watch: watch.context("cannot read the root contract that [chain] names")?, is_told: true })
+        let watch = RootWatch::start(Arc::clone(&chain), root, is_test, poll, policy).await;
+        let watch = watch.context("cannot read the root contract that [chain] names")?;
+        Ok(Self { chain, policy, watch, is_told: true })
+    }
+
+    /// The chain that the root is on, and how far its answers count for money.
+    pub(crate) fn chain(&self) -> (Arc<dyn Chain>, ChainPolicy) {
+        (Arc::clone(&self.chain), self.policy)
     }
 
     /// Fills the policy of these links now, and keeps it filled by the future that this gives, which never ends. Nobody is

@@ -51,14 +51,20 @@ pub(crate) enum Command {
     Model(command::model::Args),
     #[cfg(feature = "dev")]
     Devnet(command::devnet::Args),
-    #[cfg(feature = "client")]
+    #[cfg(all(feature = "client", not(feature = "chain-tools")))]
     Client(command::role::client::Args),
+    #[cfg(all(feature = "client", feature = "chain-tools"))]
+    Client(command::client_money::Args),
     #[cfg(feature = "proxy")]
     Proxy(command::role::proxy::Args),
-    #[cfg(feature = "worker")]
+    #[cfg(all(feature = "worker", not(feature = "chain-tools")))]
     Worker(command::role::worker::Args),
+    #[cfg(all(feature = "worker", feature = "chain-tools"))]
+    Worker(command::worker_earnings::Args),
     #[cfg(feature = "attest")]
     Attest(command::attest::Args),
+    #[cfg(feature = "attest")]
+    Receipt(command::receipt::Args),
     #[cfg(feature = "client")]
     Key(command::key::Args),
     #[cfg(feature = "chain-tools")]
@@ -91,10 +97,14 @@ Point any OpenAI SDK at it:
 
 See what was verified:
   cocoon attest --help
+  cocoon receipt verify FILE                  what an answer cost, signed by the worker that made it
+
+See your money:
+  cocoon client status --config FILE          deposits and use; `withdraw` and `close` bring it home
+  cocoon worker earnings --config FILE        what was signed and paid
 
 See the network's registry, and money on its chain:
   cocoon root show                            images, models, proxies and prices, and changes that wait
   cocoon wallet --help
   cocoon devnet --help                        a chain of your own, with play money
-
-Not there yet: payments between nodes.";
+";

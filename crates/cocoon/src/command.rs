@@ -8,6 +8,8 @@ use crate::cli::Command;
 pub(crate) mod attest;
 #[cfg(feature = "dev")]
 pub(crate) mod chat;
+#[cfg(all(feature = "client", feature = "chain-tools"))]
+pub(crate) mod client_money;
 #[cfg(feature = "chain-tools")]
 pub(crate) mod contract;
 #[cfg(feature = "dev")]
@@ -16,6 +18,8 @@ pub(crate) mod devnet;
 pub(crate) mod key;
 #[cfg(feature = "dev")]
 pub(crate) mod model;
+#[cfg(feature = "attest")]
+pub(crate) mod receipt;
 pub(crate) mod role;
 #[cfg(feature = "chain-tools")]
 pub(crate) mod root;
@@ -25,6 +29,8 @@ pub(crate) mod ton;
 pub(crate) mod up;
 #[cfg(feature = "chain-tools")]
 pub(crate) mod wallet;
+#[cfg(all(feature = "worker", feature = "chain-tools"))]
+pub(crate) mod worker_earnings;
 
 /// Carries a command out.
 pub(crate) fn run(command: Command) -> Result<()> {
@@ -37,14 +43,20 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Model(args) => model::run(args),
         #[cfg(feature = "dev")]
         Command::Devnet(args) => devnet::run(&args),
-        #[cfg(feature = "client")]
+        #[cfg(all(feature = "client", not(feature = "chain-tools")))]
         Command::Client(args) => role::client::run(&args),
+        #[cfg(all(feature = "client", feature = "chain-tools"))]
+        Command::Client(args) => client_money::run(&args),
         #[cfg(feature = "proxy")]
         Command::Proxy(args) => role::proxy::run(&args),
-        #[cfg(feature = "worker")]
+        #[cfg(all(feature = "worker", not(feature = "chain-tools")))]
         Command::Worker(args) => role::worker::run(&args),
+        #[cfg(all(feature = "worker", feature = "chain-tools"))]
+        Command::Worker(args) => worker_earnings::run(&args),
         #[cfg(feature = "attest")]
         Command::Attest(args) => attest::run(args),
+        #[cfg(feature = "attest")]
+        Command::Receipt(args) => receipt::run(&args),
         #[cfg(feature = "client")]
         Command::Key(args) => key::run(&args),
         #[cfg(feature = "chain-tools")]

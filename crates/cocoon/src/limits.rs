@@ -14,6 +14,10 @@ pub(crate) const STRANGER_TEXT_CHARS: usize = 200;
 #[cfg(feature = "attest")]
 pub(crate) const ATTEST_EVENTS_SHOWN: usize = 256;
 
+/// Longest answer that `receipt verify` compares: more than any model writes at once, log probabilities included.
+#[cfg(feature = "attest")]
+pub(crate) const RECEIPT_ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// Seconds between two looks at the root contract, as the original's nodes do it.
 pub(crate) const ROOT_POLL_S_DEFAULT: u64 = 30;
 
@@ -156,3 +160,20 @@ pub(crate) const WALLET_BUSY_TIMEOUT: Duration = ARRIVAL_TIMEOUT;
 /// How often it is looked whether the other one is done.
 #[cfg(feature = "chain-tools")]
 pub(crate) const WALLET_BUSY_POLL: Duration = Duration::from_millis(100);
+
+/// Between two looks at a contract that waits for its delay, which is hours.
+#[cfg(feature = "chain-tools")]
+pub(crate) const CLOSE_LOOK: Duration = Duration::from_secs(5);
+
+/// How often a client's contract that is being closed is looked at: what it waits for takes a day, mostly.
+#[cfg(all(feature = "client", feature = "chain-tools"))]
+pub(crate) const CLIENT_CLOSE_LOOK: Duration = Duration::from_secs(10);
+/// Messages that close one contract: two, and one for what came later.
+#[cfg(all(feature = "client", feature = "chain-tools"))]
+pub(crate) const CLIENT_CLOSE_STEPS_MAX: usize = 8;
+/// How long a client on this machine may take to be reached.
+#[cfg(all(feature = "client", feature = "chain-tools"))]
+pub(crate) const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to send what it was asked for: five externals of its wallet, at worst.
+#[cfg(all(feature = "client", feature = "chain-tools"))]
+pub(crate) const CLIENT_COMMAND_TIMEOUT: Duration = Duration::from_secs(600);

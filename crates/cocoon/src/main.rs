@@ -27,6 +27,7 @@ mod limits;
 mod logging;
 #[cfg(any(feature = "dev", feature = "engine-embedded"))]
 mod model;
+mod money;
 mod runtime;
 mod terminal;
 mod wiring;

@@ -9,7 +9,7 @@
 #[cfg(feature = "dev")]
 pub(crate) mod cache;
 pub(crate) mod catalogue;
-mod digest;
+pub(crate) mod digest;
 #[cfg(feature = "dev")]
 mod fetch;
 #[cfg(feature = "dev")]

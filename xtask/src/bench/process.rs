@@ -16,6 +16,8 @@ const READY: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     child: Child,
     name: &'static str,
+    /// The processes whose CPU time counts, where they are not the program itself.
+    measured: Vec<u32>,
 }
 
 impl Server {
@@ -23,11 +25,14 @@ impl Server {
     pub(crate) fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
         let log = std::fs::File::create(log)?;
         command.stdin(Stdio::null()).stderr(log.try_clone()?);
-        if name != ENGINE {
-            command.stdout(log);
+        match name {
+            ENGINE => {}
+            // It runs until its standard input is closed, and then ends its own processes.
+            PAID => drop(command.stdin(Stdio::piped()).stdout(Stdio::piped())),
+            _ => drop(command.stdout(log)),
         }
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { child, name })
+        Ok(Self { child, name, measured: Vec::new() })
     }
 
     /// The first line that the program writes to standard output.
@@ -36,6 +41,11 @@ impl Server {
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line)?;
         Ok(line.trim().to_owned())
+    }
+
+    /// Counts the CPU time of these processes instead of its own.
+    pub(crate) fn measures(&mut self, processes: Vec<u32>) {
+        self.measured = processes;
     }
 
     /// Waits until something listens at `addr`.
@@ -64,9 +74,15 @@ impl Server {
     /// From `/proc/PID/schedstat`-like precision where the kernel gives it: the sum over threads of
     /// nanoseconds on a CPU; `/proc/PID/stat` counts whole ticks of 10 ms.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let own = [self.child.id()];
+        let processes = if self.measured.is_empty() { &own[..] } else { &self.measured };
+        processes.iter().map(|process| self.cpu_seconds_of(*process)).sum()
+    }
+
+    fn cpu_seconds_of(&self, process: u32) -> Result<f64> {
         let mut nanoseconds = 0.0;
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()))
-            .with_context(|| format!("{} is gone", self.name))?;
+        let tasks =
+            std::fs::read_dir(format!("/proc/{process}/task")).with_context(|| format!("{} is gone", self.name))?;
         for task in tasks {
             // A thread may end between the listing and the reading.
             let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
@@ -79,13 +95,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if self.child.stdin.take().is_none() {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }
 
-/// The one server whose first line is read.
+/// A server whose first line is read.
 pub(crate) const ENGINE: &str = "engine";
+/// Another, which has processes of its own.
+pub(crate) const PAID: &str = "paid network";
 
 /// A port that was free a moment ago.
 pub(crate) fn free_addr() -> Result<SocketAddr> {

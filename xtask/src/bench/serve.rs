@@ -1,8 +1,8 @@
 //! `cargo xtask bench serve`: what the chain client → proxy → worker costs, beside the engine alone and
 //! beside one hop of a strong gateway, all in one run.
 //!
-//! Three processes of the release build serve over loopback TCP, once attested under a simulated platform and once in
-//! plain; the engine is a constant answer.
+//! Three processes of the release build serve over loopback TCP, once attested under a simulated platform, once in plain,
+//! and once attested with receipts and payments on a devnet; the engine is a constant answer.
 //! In each round every path (direct, chain, gateway) is loaded in turn at each concurrency, so that
 //! drift of the machine falls on all of them; figures are the minimum, median and maximum over rounds.
 //! CPU is the time that the kernel says the servers' threads ran, divided by completed requests;
@@ -42,6 +42,7 @@ const PEER_REQUIREMENT: &str = "vllm-router==0.1.17\n";
 const AIM: (usize, f64) = (32, 1.5);
 const ATTESTED: &str = "cocoon, attested";
 const PLAIN: &str = "cocoon, plain";
+const PAID: &str = "cocoon, paid";
 const MODEL: &str = "fake";
 /// What the client proves itself with, and its SHA-256.
 const SECRET: &str = "bench";
@@ -142,6 +143,7 @@ fn paths(folder: &Path, engine: SocketAddr, args: &Args) -> Result<Vec<Route>> {
         Route { name: "engine alone", addr: engine, servers: Vec::new() },
         chain(folder, engine, ATTESTED)?,
         chain(folder, engine, PLAIN)?,
+        paid(folder, engine)?,
     ];
     if !args.no_peer {
         paths.push(peer(folder, engine)?);
@@ -185,6 +187,31 @@ fn chain(folder: &Path, engine: SocketAddr, name: &'static str) -> Result<Route>
     client.wait_listening(http)?;
     client.wait_until(|| loaded(http, 1, 0.05, false).is_ok_and(|load| load.completed > 0), "the chain to answer")?;
     Ok(Route { name, addr: http, servers: vec![client, proxy, worker] })
+}
+
+/// The same three, attested, with receipts, and every request paid for on a devnet.
+fn paid(folder: &Path, engine: SocketAddr) -> Result<Route> {
+    let folder = folder.join("paid");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    let (cocoon, place, engine) = (binary("cocoon"), folder.to_string_lossy(), engine.to_string());
+    let arguments =
+        ["paid", "--cocoon", &cocoon.to_string_lossy(), "--folder", &place, "--engine", &engine, "--model", MODEL];
+    let mut command = command(binary("cocoon-sim"), &arguments);
+    let mut network = Server::start(process::PAID, &mut command, &folder.join("paid.log"))?;
+    let Paid { api, processes } =
+        serde_json::from_str(&network.first_line()?).context("the paid network's log tells")?;
+    network.measures(processes);
+    Ok(Route { name: PAID, addr: api, servers: vec![network] })
+}
+
+/// What a paid network says of itself.
+#[derive(Debug, Deserialize)]
+struct Paid {
+    api: SocketAddr,
+    processes: Vec<u32>,
 }
 
 /// The peer as one hop in front of the same engine.
@@ -310,6 +337,9 @@ fn report(rows: &[Row], json: &Path) -> Result<()> {
     };
     if let (Some(attested), Some(plain)) = (cpu(ATTESTED), cpu(PLAIN)) {
         print(&format!("\nCPU of the chain at {} in flight, attested: {:.2} x plain", AIM.0, attested / plain));
+    }
+    if let (Some(paid), Some(attested)) = (cpu(PAID), cpu(ATTESTED)) {
+        print(&format!("with money and receipts: {:.2} x attested alone", paid / attested));
     }
     if let (Some(ours), Some(theirs)) = (cpu(ATTESTED), cpu(PEER)) {
         print(&format!(

@@ -15,7 +15,7 @@ use super::body::ResponseBody;
 use crate::{
     config::ClientConfig,
     error::RequestError,
-    keys::{self, ApiKeyHash},
+    keys::{Access, Keys},
 };
 
 /// How long a browser may remember what a preflight said, in seconds.
@@ -23,7 +23,7 @@ const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// Answer headers that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, retry-after, x-cocoon-attestation, x-cocoon-client-start, x-cocoon-client-end, x-cocoon-proxy-start, \
+    "x-request-id, retry-after, x-cocoon-attestation, x-cocoon-receipt, x-cocoon-cost-nano, x-cocoon-client-start, x-cocoon-client-end, x-cocoon-proxy-start, \
      x-cocoon-proxy-end, x-cocoon-worker-start, x-cocoon-worker-end",
 );
 
@@ -32,7 +32,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 pub(super) struct Gate {
     hosts: Vec<String>,
     origins: Vec<String>,
-    keys: Vec<ApiKeyHash>,
+    keys: Keys,
 }
 
 /// A web page's origin that was let in, and must be named in the answer.
@@ -55,7 +55,7 @@ impl Gate {
                 SocketAddr::V6(address) => format!("[{}]", address.ip()),
             });
         }
-        Self { hosts, origins: config.cors_origins.clone(), keys: config.api_keys.clone() }
+        Self { hosts, origins: config.cors_origins.clone(), keys: Keys::new(&config.api_keys) }
     }
 
     /// Refuses foreign hosts and origins.
@@ -76,10 +76,10 @@ impl Gate {
         Err(RequestError::ForeignOrigin)
     }
 
-    /// Refuses callers without a key, when there are keys.
-    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), RequestError> {
+    /// Refuses callers without a key, when there are keys; says whose it is.
+    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<Access, RequestError> {
         if self.keys.is_empty() {
-            return Ok(());
+            return Ok(Access::OWNER);
         }
         let value = single(headers, header::AUTHORIZATION)?.ok_or(RequestError::KeyMissing)?;
         let value = value.to_str().map_err(|_| RequestError::KeyWrong)?;
@@ -87,7 +87,7 @@ impl Gate {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(RequestError::KeyMissing);
         }
-        if keys::is_known(&self.keys, key.trim()) { Ok(()) } else { Err(RequestError::KeyWrong) }
+        self.keys.find(key.trim()).ok_or(RequestError::KeyWrong)
     }
 
     /// The name that the request was sent to, if it is one of ours.

@@ -1,13 +1,13 @@
 //! `/v1/chat/completions` and `/v1/completions`: from an app's request to the worker's answer.
 //!
 //! A streamed answer leaves as it comes. Any other is held until its end, so that the app gets the
-//! end times and a length, unless it grows too large for that.
+//! end times, the cost and a length, unless it grows too large for that.
 //! Of the answer's headers only the content type and the known timing headers are kept.
 
 use std::{collections::VecDeque, future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
-use cocoon_wire::{http::HttpResponse, message::FinalInfo};
+use cocoon_wire::{http::HttpResponse, message::FinalInfo, usage::CostSplicer};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -23,8 +23,8 @@ use crate::{
     chunks::Chunks,
     error::RequestError,
     limits,
+    receipts::{Bill, Metered},
     request::{Endpoint, InferenceRequest},
-    session::AnswerStream,
 };
 
 /// Timing headers of the other roles that are passed on when the answer has begun.
@@ -36,6 +36,7 @@ const PROXY_START: HeaderName = HeaderName::from_static("x-cocoon-proxy-start");
 const PROXY_END: HeaderName = HeaderName::from_static("x-cocoon-proxy-end");
 const WORKER_START: HeaderName = HeaderName::from_static("x-cocoon-worker-start");
 const WORKER_END: HeaderName = HeaderName::from_static("x-cocoon-worker-end");
+const COST: HeaderName = HeaderName::from_static("x-cocoon-cost-nano");
 
 /// Answers one inference request.
 pub(super) async fn answer(
@@ -44,6 +45,7 @@ pub(super) async fn answer(
     parts: &Parts,
     body: Incoming,
     labels: &mut Labels,
+    key: Option<&Arc<str>>,
 ) -> Result<Response<ResponseBody>, RequestError> {
     if parts.method != Method::POST {
         return Err(RequestError::WrongMethod { allow: "POST" });
@@ -51,7 +53,7 @@ pub(super) async fn answer(
     gate::require_json(&parts.headers)?;
     let mut in_flight = InFlight::enter(shared)?;
     let started = shared.clock.unix_now().as_secs_f64();
-    let result = begin(shared, endpoint, parts, body, labels, &in_flight).await;
+    let result = begin(shared, endpoint, parts, body, labels, key, &in_flight).await;
     let exchange = match result {
         Ok(exchange) => exchange,
         Err(error) => {
@@ -66,7 +68,7 @@ pub(super) async fn answer(
 struct Exchange {
     request: InferenceRequest,
     head: HttpResponse,
-    answer: AnswerStream,
+    answer: Metered,
     deadline: Instant,
 }
 
@@ -76,6 +78,7 @@ async fn begin(
     parts: &Parts,
     body: Incoming,
     labels: &mut Labels,
+    key: Option<&Arc<str>>,
     in_flight: &InFlight,
 ) -> Result<Exchange, RequestError> {
     let (body, room) = body::read(body, &parts.headers, &shared.config.limits, &shared.bodies).await?;
@@ -85,7 +88,10 @@ async fn begin(
     let deadline = Instant::now() + request.timeout;
     let link = timeout_at(deadline, shared.pool.pick(&request.model)).await.map_err(|_| RequestError::Late)??;
     labels.attestation = link.attestation().and_then(|record| record.header());
-    let mut answer = link.start(&request, deadline)?;
+    let bill = Bill::open(shared, &link, &request, key.cloned()).await?;
+    let answer = link.start(&request, Arc::clone(&bill), deadline).inspect_err(|_| bill.never_sent())?;
+    let mut answer = Metered::new(answer, bill);
+    labels.receipt = answer.receipt_id().and_then(|id| HeaderValue::try_from(id).ok());
     request.drop_body();
     drop(room);
     let head = match answer.head(deadline).await {
@@ -130,13 +136,12 @@ impl Exchange {
             in_flight.used_by(&self.answer, &self.request.model);
             in_flight.completed();
             self.add_ends(response.headers_mut(), &info, shared.clock.unix_now().as_secs_f64());
-            *response.body_mut() = ResponseBody::Whole(held.chunks.into_pieces());
+            let pieces = self.price(response.headers_mut(), held.chunks.into_pieces());
+            *response.body_mut() = ResponseBody::Whole(pieces);
         } else {
-            *response.body_mut() = ResponseBody::Answer(Box::new(self.into_body(
-                held.chunks.into_pieces(),
-                in_flight,
-                response.headers(),
-            )));
+            let is_named = shared.config.budget.receipt_comment;
+            let body = self.into_body(held.chunks.into_pieces(), in_flight, response.headers(), is_named);
+            *response.body_mut() = ResponseBody::Answer(Box::new(body));
         }
         Ok(response)
     }
@@ -186,17 +191,37 @@ impl Exchange {
         insert_time(headers, WORKER_END, info.worker_end.or_else(|| self.told_time(&WORKER_END)));
     }
 
+    /// Says what a whole answer cost, in a header and in its usage.
+    fn price(&self, headers: &mut HeaderMap, pieces: VecDeque<Bytes>) -> VecDeque<Bytes> {
+        let Some(cost) = self.answer.cost() else { return pieces };
+        headers.insert(COST, cost.total().get().into());
+        let mut splicer = CostSplicer::new();
+        let mut priced: VecDeque<_> = pieces.into_iter().map(|piece| splicer.push(piece)).collect();
+        priced.push_back(splicer.finish(Some(&cost)));
+        priced.retain(|piece| !piece.is_empty());
+        priced
+    }
+
     /// A time that the answer's headers tell, if it is one.
     fn told_time(&self, name: &HeaderName) -> Option<f64> {
         self.head.header(name.as_str())?.parse().ok().filter(|time: &f64| time.is_finite())
     }
 
-    fn into_body(self, held: VecDeque<Bytes>, in_flight: InFlight, headers: &HeaderMap) -> AnswerBody {
+    fn into_body(
+        self,
+        held: VecDeque<Bytes>,
+        in_flight: InFlight,
+        headers: &HeaderMap,
+        is_receipt_named: bool,
+    ) -> AnswerBody {
         let is_events =
             headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
         let form = if is_events { Form::Events } else { Form::Opaque };
         let usage = if self.request.usage_wanted { UsageEvent::Wanted } else { UsageEvent::Unwanted };
-        AnswerBody::new(self.answer, in_flight, self.request.model, form, usage, self.deadline).with_held(held)
+        let receipt = self.answer.receipt_id().filter(|_| is_receipt_named);
+        let body = AnswerBody::new(self.answer, in_flight, self.request.model, form, usage, self.deadline);
+        let body = body.with_held(held);
+        if let Some(id) = receipt { body.with_receipt_comment(&id) } else { body }
     }
 }
 

@@ -111,7 +111,7 @@ fn unescape(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn json_response(status: StatusCode, value: &Value) -> Response<ResponseBody> {
+pub(super) fn json_response(status: StatusCode, value: &Value) -> Response<ResponseBody> {
     with_type(status, "application/json", value.to_string().into())
 }
 

@@ -1,6 +1,7 @@
 //! An answer on its way to the app, chunk by chunk, as the proxy's session hands it over.
 //!
-//! Bytes leave as they came; at most the usage event that the app did not ask for is dropped.
+//! Bytes leave as they came; at most the usage event that the app did not ask for is dropped, and what the answer cost is
+//! written into the one that it did ask for. Only that event, and what follows it, waits for the end.
 //! When the answer breaks off, a server-sent stream says so in an event of its own; any other body
 //! is cut so that the app sees it is incomplete. It never just ends.
 
@@ -12,25 +13,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use cocoon_wire::usage::SseFilter;
+use cocoon_wire::usage::{CostSplicer, SseFilter};
 use tokio::time::{Instant, Sleep};
 
 use super::{InFlight, body::Incomplete};
-use crate::{error::RequestError, session::AnswerStream};
+use crate::{error::RequestError, receipts::Metered};
 
 /// The body of a streamed response.
 #[derive(Debug)]
 pub(crate) struct AnswerBody {
-    answer: AnswerStream,
+    answer: Metered,
     request: InFlight,
     model: Arc<str>,
     form: Form,
     filter: Option<SseFilter>,
+    /// None where no price is known.
+    splicer: Option<CostSplicer>,
     deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     /// The last bytes that left, to know whether an event is open.
     tail: [u8; 2],
     over: bool,
+    /// What leaves before the answer.
+    preface: Option<Bytes>,
     /// What was taken in of an answer that turned out too long to be held.
     held: VecDeque<Bytes>,
 }
@@ -55,7 +60,7 @@ pub(crate) enum UsageEvent {
 
 impl AnswerBody {
     pub(super) fn new(
-        answer: AnswerStream,
+        answer: Metered,
         request: InFlight,
         model: Arc<str>,
         form: Form,
@@ -64,18 +69,29 @@ impl AnswerBody {
     ) -> Self {
         // The original's apps get lines of JSON with the usage in them, asked for or not.
         let filter = (form == Form::Events && usage == UsageEvent::Unwanted).then(SseFilter::new);
+        let splicer = answer.is_priced().then(CostSplicer::new);
         Self {
             answer,
             request,
             model,
             form,
             filter,
+            splicer,
             deadline,
             timer: None,
             tail: *b"\n\n",
             over: false,
+            preface: None,
             held: VecDeque::new(),
         }
+    }
+
+    /// Names the receipt at the head of a stream of events, where every client of events skips it.
+    pub(super) fn with_receipt_comment(mut self, id: &str) -> Self {
+        if self.form == Form::Events {
+            self.preface = Some(format!(": cocoon-receipt {id}\n\n").into());
+        }
+        self
     }
 
     /// Begins with bytes that were taken in before.
@@ -89,8 +105,14 @@ impl AnswerBody {
     }
 
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Incomplete>>> {
-        if let Some(held) = self.held.pop_front() {
-            return Poll::Ready(Some(Ok(held)));
+        if let Some(preface) = self.preface.take() {
+            return Poll::Ready(Some(Ok(preface)));
+        }
+        while let Some(held) = self.held.pop_front() {
+            let chunk = self.edit(held);
+            if !chunk.is_empty() {
+                return Poll::Ready(Some(Ok(self.leave(chunk))));
+            }
         }
         while !self.over {
             // Chunks that never stop coming must not outrun the deadline; those of an answer that has ended may.
@@ -99,19 +121,15 @@ impl AnswerBody {
             }
             match self.answer.poll_chunk(cx) {
                 Poll::Ready(Ok(Some(chunk))) => {
-                    let chunk = match &mut self.filter {
-                        Some(filter) => filter.push(chunk),
-                        None => chunk,
-                    };
+                    let chunk = self.edit(chunk);
                     if !chunk.is_empty() {
                         return Poll::Ready(Some(Ok(self.leave(chunk))));
                     }
                 }
                 Poll::Ready(Ok(None)) => {
-                    self.complete();
-                    let held = self.filter.as_mut().map(SseFilter::finish).unwrap_or_default();
-                    if !held.is_empty() {
-                        return Poll::Ready(Some(Ok(held)));
+                    let rest = self.complete();
+                    if !rest.is_empty() {
+                        return Poll::Ready(Some(Ok(rest)));
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(self.break_off(&error))),
@@ -131,13 +149,29 @@ impl AnswerBody {
         chunk
     }
 
-    fn complete(&mut self) {
+    /// Drops what the app did not ask for, and holds what waits for the cost.
+    fn edit(&mut self, chunk: Bytes) -> Bytes {
+        let chunk = match &mut self.filter {
+            Some(filter) => filter.push(chunk),
+            None => chunk,
+        };
+        match &mut self.splicer {
+            Some(splicer) => splicer.push(chunk),
+            None => chunk,
+        }
+    }
+
+    /// Ends the body; gives what was held back.
+    fn complete(&mut self) -> Bytes {
         self.over = true;
         self.request.used_by(&self.answer, &self.model);
         self.request.completed();
+        let rest = self.filter.as_mut().map(SseFilter::finish).unwrap_or_default();
+        let Some(splicer) = &mut self.splicer else { return rest };
+        join(splicer.push(rest), splicer.finish(self.answer.cost().as_ref()))
     }
 
-    /// Ends the body before its time; what was held back of an unfinished event stays back.
+    /// Ends the body before its time; what the filter held back of an unfinished event stays back.
     fn break_off(&mut self, error: &RequestError) -> Result<Bytes, Incomplete> {
         self.over = true;
         self.answer.give_up();
@@ -146,9 +180,13 @@ impl AnswerBody {
         if self.form == Form::Opaque {
             return Err(Incomplete);
         }
+        let cost = self.answer.cost();
+        let held = self.splicer.as_mut().map(|splicer| splicer.finish(cost.as_ref())).unwrap_or_default();
+        let held = self.leave(held);
         let event = error.event();
         // An event that was cut off is ended first, so that ours is not read as part of it.
-        Ok(if self.tail == *b"\n\n" { event } else { [b"\n\n".as_slice(), &event].concat().into() })
+        let event = if self.tail == *b"\n\n" { event } else { [b"\n\n".as_slice(), &event].concat().into() };
+        Ok(join(held, event))
     }
 
     /// Whether the deadline has passed; if not, the task is woken then.
@@ -156,5 +194,13 @@ impl AnswerBody {
         let deadline = self.deadline;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        (_, true) => first,
+        (true, false) => second,
+        (false, false) => [first, second].concat().into(),
     }
 }

@@ -2,21 +2,34 @@
 //!
 //! 1. [`Dialed::greet`]: `client.connectToProxy` → `client.connectedToProxy`: test mode must match,
 //!    and the proxy chooses a version among those offered.
-//! 2. [`Greeted::authorize`]: `client.authorizeWithProxyShort` with the secret behind the hash in
-//!    the client's contract → `client.authorizationWithProxySuccess`.
+//! 2. With money, the desk lets the session in once the contract between both can pay ([`Desk::admit`]); a proxy whose
+//!    contract must be made or filled first is left, and dialled again after.
+//! 3. [`Greeted::authorize`]: `client.authorizeWithProxyShort` with the secret behind the hash in the client's contract, or,
+//!    where the contract has none, `client.authorizeWithProxyLong` and a registration on chain →
+//!    `client.authorizationWithProxySuccess`.
+//! 4. What the proxy says it is owed must be signed by its key for our contract, and must be what we counted.
 //!
 //! The connection has no task of its own yet, so each question drives it until the answer is here;
 //! a proxy may say nothing else meanwhile.
 
 use cocoon_net::{Connection, ConnectionError, Event, Peer, QueryError};
+use cocoon_units::Pricing;
 use cocoon_wire::{
     Sealed, Version, VersionRange,
-    message::{AuthChallenge, ClientAnswer, ClientParams, ClientQuery},
+    message::{AuthChallenge, ClientAnswer, ClientParams, ClientQuery, PaymentStatus},
 };
 use sha2::{Digest, Sha256};
 
 use super::violation::Violation;
-use crate::{Shared, config::ClientConfig, limits, terms::ContractError};
+use crate::{
+    Shared,
+    budget::{
+        DemandDiffers,
+        desk::{Admitted, Desk, NotReady},
+    },
+    limits,
+    terms::{ContractError, Parties, PaymentError},
+};
 
 /// The link profile of this project, as verdicts name it.
 const ATTESTED_V2: &str = "attested-v2";
@@ -37,14 +50,27 @@ pub(crate) enum SessionError {
     /// The proxy names contracts that the root does not give.
     #[error(transparent)]
     PeerContract(#[from] ContractError),
-    /// The proxy wants a registration on chain.
+    /// The proxy wants a registration on chain, and there is no chain, or the contract has a secret: each registration
+    /// costs fees.
     #[error(
-        "the proxy asks for long authorization (an on-chain registration), which this client does not do yet; configure the secret of short authorization at the proxy's contract"
+        "the proxy asks for long authorization (an on-chain registration), and this client can be known by its secret"
     )]
     PeerWantsLongAuthorization,
-    /// The configured secret is not the one whose hash the proxy knows. It was not sent.
-    #[error("`auth_secret` is not the secret that the proxy expects of this wallet")]
+    /// The secret is not the one whose hash the proxy knows. It was not sent.
+    #[error("the proxy expects another secret than this client has for it")]
     PeerKnowsOtherSecret,
+    /// The proxy takes an empty secret for this client, which everybody knows. It was not sent.
+    #[error("the proxy expects an empty secret: anybody could spend this client's money there")]
+    PeerTakesEmptySecret,
+    /// The proxy signed what is not between us, or more than it says to have.
+    #[error(transparent)]
+    PeerPayment(#[from] PaymentError),
+    /// The proxy demands more than was used.
+    #[error(transparent)]
+    PeerDemands(#[from] DemandDiffers),
+    /// Our contract with it cannot pay yet.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
     /// The proxy refused the secret. Its text is not kept: it may quote the secret, and errors are logged.
     #[error("the proxy refused authorization with code {code}")]
     PeerRefused {
@@ -84,6 +110,9 @@ pub(super) struct Greeted {
     connection: Connection,
     version: Version,
     config_version: i32,
+    parties: Option<Parties>,
+    proxy_owner: String,
+    pricing: Pricing,
     challenge: AuthChallenge,
 }
 
@@ -95,6 +124,12 @@ pub(super) struct Authorized {
     /// The version of the root that the proxy works by at least: requests ask for no more, since a proxy may hear of a
     /// change a moment after us.
     pub(super) config_version: i32,
+    /// Between whom money passes; none without a chain.
+    pub(super) parties: Option<Parties>,
+    /// Who runs the proxy, in its own words.
+    pub(super) proxy_owner: String,
+    /// What the proxy charges by on this contract, whatever the root says later.
+    pub(super) pricing: Pricing,
 }
 
 impl Dialed {
@@ -112,43 +147,134 @@ impl Dialed {
             min_config_version: config_version,
         };
         let answer = ask(&mut connection, "client.connectToProxy", &query).await?;
-        let ClientAnswer::Connected { params, client_sc_address, auth, .. } = answer else {
+        let ClientAnswer::Connected { params, client_sc_address, auth, signed_payment } = answer else {
             return Err(Violation::WrongAnswer { question: "client.connectToProxy" }.into());
         };
         if params.is_test != config.is_test {
             return Err(SessionError::PeerOtherNetwork { proxy_is_test: params.is_test });
         }
-        if let Some(terms) = &shared.terms {
-            terms.check(connection.peer(), &params, &client_sc_address)?;
+        let pricing = shared.pricing();
+        let parties = match &shared.terms {
+            Some(terms) => Some(terms.check(connection.peer(), &params, &client_sc_address)?),
+            None => None,
+        };
+        if let (Some(_), Some(parties)) = (&shared.desk, &parties) {
+            parties.charged(&signed_payment)?;
         }
         let version = chosen(params.proto_version, offered)?;
         if version == Version::Extended {
             connection.outbox().enable_extended();
         }
-        Ok(Greeted { connection, version, config_version, challenge: auth })
+        let proxy_owner = params.owner_address;
+        Ok(Greeted { connection, version, config_version, parties, proxy_owner, pricing, challenge: auth })
     }
 }
 
 impl Greeted {
-    pub(super) async fn authorize(self, config: &ClientConfig) -> Result<Authorized, SessionError> {
-        let Self { mut connection, version, config_version, challenge } = self;
-        let secret = config.auth_secret.expose();
-        let hash = match challenge {
-            AuthChallenge::Short { secret_hash, .. } => secret_hash,
-            AuthChallenge::Long { .. } => return Err(SessionError::PeerWantsLongAuthorization),
+    pub(super) async fn authorize(self, shared: &Shared, number: u32) -> Result<Authorized, SessionError> {
+        let Self { mut connection, version, config_version, parties, proxy_owner, pricing, challenge } = self;
+        let paid = match (&shared.desk, &parties) {
+            (Some(desk), Some(parties)) => Some((desk, parties)),
+            (None, _) | (_, None) => None,
         };
-        if <[u8; 32]>::from(Sha256::digest(secret.as_bytes())) != hash {
-            return Err(SessionError::PeerKnowsOtherSecret);
+        let admitted = match paid {
+            Some((desk, parties)) => Some(driving(&mut connection, desk.admit(number, parties)).await??),
+            None => None,
+        };
+        let query = match (&challenge, &admitted) {
+            (AuthChallenge::Short { secret_hash, .. }, Some(Admitted::Secret(secret))) => {
+                Some(with_secret(secret.as_ref(), secret_hash)?)
+            }
+            (AuthChallenge::Short { secret_hash, .. }, None) => {
+                Some(with_secret(shared.config.auth_secret.expose().as_bytes(), secret_hash)?)
+            }
+            (AuthChallenge::Short { secret_hash, .. }, Some(Admitted::Registration)) => {
+                return Err(unknown_secret(secret_hash));
+            }
+            (AuthChallenge::Long { .. }, Some(Admitted::Registration)) => None,
+            (AuthChallenge::Long { .. }, Some(Admitted::Secret(_)) | None) => {
+                return Err(SessionError::PeerWantsLongAuthorization);
+            }
+        };
+        let answer = match (query, challenge, paid) {
+            (Some(query), ..) => ask(&mut connection, "client.authorizeWithProxyShort", &query).await,
+            (None, AuthChallenge::Long { nonce }, Some((desk, parties))) => {
+                registered(&mut connection, desk, parties, nonce.cast_unsigned()).await
+            }
+            (None, ..) => return Err(SessionError::PeerWantsLongAuthorization),
+        };
+        let status = welcome(answer.map_err(without_text)?)?;
+        if let Some((_, parties)) = paid {
+            parties.check_status(&status)?;
+            shared.budget.heard(parties.contract, &status)?;
         }
-        let query = ClientQuery::AuthorizeShort { secret: Sealed::from(secret.as_bytes().to_vec()) };
-        let answer = ask(&mut connection, "client.authorizeWithProxyShort", &query).await.map_err(without_text)?;
-        if let ClientAnswer::AuthorizationFailed { code, .. } = answer {
-            return Err(SessionError::PeerRefused { code });
+        Ok(Authorized { connection, version, config_version, parties, proxy_owner, pricing })
+    }
+}
+
+/// The question that carries a secret, if the proxy knows its hash.
+fn with_secret(secret: &[u8], hash: &[u8; 32]) -> Result<ClientQuery, SessionError> {
+    if <[u8; 32]>::from(Sha256::digest(secret)) != *hash {
+        return Err(unknown_secret(hash));
+    }
+    Ok(ClientQuery::AuthorizeShort { secret: Sealed::from(secret.to_vec()) })
+}
+
+fn unknown_secret(hash: &[u8; 32]) -> SessionError {
+    if <[u8; 32]>::from(Sha256::digest(b"")) == *hash {
+        return SessionError::PeerTakesEmptySecret;
+    }
+    SessionError::PeerKnowsOtherSecret
+}
+
+/// Asks to be known by a registration on chain, and makes it meanwhile.
+async fn registered(
+    connection: &mut Connection,
+    desk: &Desk,
+    parties: &Parties,
+    nonce: u64,
+) -> Result<ClientAnswer, SessionError> {
+    let outbox = connection.outbox();
+    let question = "client.authorizeWithProxyLong";
+    let query = ClientQuery::AuthorizeLong.encode();
+    let both =
+        async { tokio::join!(outbox.query(query, limits::REGISTER_WAIT), desk.register(parties.contract, nonce)) };
+    let (answer, registered) = driving(connection, both).await?;
+    registered?;
+    let answer = answer.map_err(|error| unanswered(question, error))?;
+    Ok(ClientAnswer::decode(answer).map_err(Violation::from)?)
+}
+
+/// What a proxy that lets us in says it is owed.
+fn welcome(answer: ClientAnswer) -> Result<PaymentStatus, SessionError> {
+    match answer {
+        ClientAnswer::Authorized { signed_payment, tokens_committed_to_db: db_tokens, max_tokens } => {
+            Ok(PaymentStatus { signed_payment, db_tokens, max_tokens })
         }
-        if !matches!(answer, ClientAnswer::Authorized { .. }) {
-            return Err(Violation::WrongAnswer { question: "client.authorizeWithProxyShort" }.into());
+        ClientAnswer::AuthorizationFailed { code, .. } => Err(SessionError::PeerRefused { code }),
+        ClientAnswer::Connected { .. }
+        | ClientAnswer::Refund { .. }
+        | ClientAnswer::RefundRejected { .. }
+        | ClientAnswer::PaymentStatus(_)
+        | ClientAnswer::WorkerTypes(_)
+        | ClientAnswer::WorkerTypesV2(_)
+        | ClientAnswer::SettledRequests(_)
+        | ClientAnswer::Evidence(_) => {
+            Err(Violation::WrongAnswer { question: "client.authorizeWithProxyShort or Long" }.into())
         }
-        Ok(Authorized { connection, version, config_version })
+    }
+}
+
+/// Waits for something else while the connection is driven; the proxy may say nothing meanwhile.
+async fn driving<T>(connection: &mut Connection, work: impl Future<Output = T>) -> Result<T, SessionError> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        event = connection.next() => Err(if matches!(event?, Event::Query(_)) {
+            Violation::Query.into()
+        } else {
+            Violation::UnknownMessage.into()
+        }),
     }
 }
 
@@ -159,15 +285,7 @@ async fn ask(
     query: &ClientQuery,
 ) -> Result<ClientAnswer, SessionError> {
     let outbox = connection.outbox();
-    let answer = tokio::select! {
-        biased;
-        answer = outbox.query(query.encode(), limits::HANDSHAKE_TIMEOUT) => answer,
-        event = connection.next() => return Err(if matches!(event?, Event::Query(_)) {
-            Violation::Query.into()
-        } else {
-            Violation::UnknownMessage.into()
-        }),
-    };
+    let answer = driving(connection, outbox.query(query.encode(), limits::HANDSHAKE_TIMEOUT)).await?;
     let answer = answer.map_err(|error| unanswered(question, error))?;
     Ok(ClientAnswer::decode(answer).map_err(Violation::from)?)
 }

@@ -10,15 +10,17 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use cocoon_net::{Outbox, Ticket, Withdrawal};
+use cocoon_net::{Outbox, QueryError, Ticket, Withdrawal};
+use cocoon_ton::Address;
+use cocoon_units::Pricing;
 use cocoon_wire::{
     RequestId, Version,
-    message::{Answer, ClientMessage, ClientRun},
+    message::{Answer, ClientAnswer, ClientMessage, ClientQuery, ClientRun, FinalInfo},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -29,7 +31,10 @@ use super::{
     answer::{AnswerStream, Intake, Slot},
     violation::Violation,
 };
-use crate::{attestations::Record, error::RequestError, limits, models::Models, request::InferenceRequest};
+use crate::{
+    attestations::Record, error::RequestError, limits, models::Models, receipts::Bill, request::InferenceRequest,
+    terms::Parties,
+};
 
 /// A ready connection.
 pub(crate) struct Link {
@@ -37,8 +42,16 @@ pub(crate) struct Link {
     version: Version,
     /// The version of the root that the session was made by.
     config_version: i32,
+    /// Between whom money passes; none without a chain.
+    parties: Option<Parties>,
+    /// What the proxy charges by.
+    pricing: Pricing,
+    /// The proxy's name in receipts.
+    proxy_name: String,
     table: Mutex<Table>,
     in_flight: AtomicUsize,
+    /// Our contract with the proxy ends: what runs may finish, and nothing else is sent.
+    is_leaving: AtomicBool,
     /// What was verified of the proxy, if it is attested.
     attestation: Mutex<Option<Arc<Record>>>,
     pub(super) models: watch::Sender<Option<Arc<Models>>>,
@@ -52,19 +65,41 @@ struct Table {
     closed: bool,
 }
 
+/// A request whose end was not heard. Its bill is told the end here when its app is gone; else the app's side does so.
 enum Entry {
-    Live(Arc<Slot>),
-    Cancelled,
+    Live(Arc<Slot>, Arc<Bill>),
+    Cancelled(Arc<Bill>),
+}
+
+/// Why a question got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// The proxy refused, said nothing, or nonsense.
+    Peer,
+    /// It was not asked: the session is lost, or too much is on its way.
+    Unasked,
 }
 
 impl Link {
-    pub(super) fn new(outbox: Outbox, version: Version, config_version: i32) -> Self {
+    pub(super) fn new(
+        outbox: Outbox,
+        version: Version,
+        config_version: i32,
+        parties: Option<Parties>,
+        proxy_owner: String,
+        pricing: Pricing,
+    ) -> Self {
+        let proxy_name = parties.as_ref().map_or(proxy_owner, |parties| parties.proxy.raw());
         Self {
             outbox,
             version,
             config_version,
+            parties,
+            pricing,
+            proxy_name,
             table: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            is_leaving: AtomicBool::new(false),
             attestation: Mutex::default(),
             models: watch::Sender::new(None),
             models_wanted: Notify::new(),
@@ -73,6 +108,49 @@ impl Link {
 
     pub(crate) fn version(&self) -> Version {
         self.version
+    }
+
+    /// Takes no further request: our contract with the proxy ends.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Between whom money passes; none without a chain.
+    pub(super) const fn parties(&self) -> Option<&Parties> {
+        self.parties.as_ref()
+    }
+
+    /// This client's contract with the proxy, which names the account between them; none without a chain.
+    pub(crate) fn client_contract(&self) -> Option<Address> {
+        self.parties.as_ref().map(|parties| parties.contract)
+    }
+
+    /// What the proxy charges by: as the root said when the session began, since a contract keeps its price.
+    pub(crate) const fn pricing(&self) -> Pricing {
+        self.pricing
+    }
+
+    /// The proxy's name in receipts: its contract, or without a chain its owner.
+    pub(crate) fn proxy_name(&self) -> &str {
+        &self.proxy_name
+    }
+
+    /// Asks the proxy something; `None` when it refuses, does not answer, or answers with nonsense.
+    pub(crate) async fn ask(&self, query: &ClientQuery) -> Option<ClientAnswer> {
+        self.question(query).await.ok()
+    }
+
+    /// The same, with whose fault it is that there is no answer.
+    pub(crate) async fn question(&self, query: &ClientQuery) -> Result<ClientAnswer, NoAnswer> {
+        let answer = self.outbox.query(query.encode(), limits::POLL_TIMEOUT).await.map_err(|error| match error {
+            QueryError::PeerRefused { .. } | QueryError::PeerTimeout(_) => NoAnswer::Peer,
+            QueryError::TooManyInFlight | QueryError::Send(_) => NoAnswer::Unasked,
+        })?;
+        ClientAnswer::decode(answer).map_err(|_| NoAnswer::Peer)
     }
 
     /// What was verified of the proxy; `None` on a link without attestation.
@@ -115,12 +193,13 @@ impl Link {
     pub(crate) fn start(
         self: &Arc<Self>,
         request: &InferenceRequest,
+        bill: Arc<Bill>,
         deadline: Instant,
     ) -> Result<AnswerStream, RequestError> {
         let id = RequestId::new(rand::random());
-        let run = ClientMessage::Run(self.run(id, request, deadline)?);
+        let run = ClientMessage::Run(self.run(id, request, &bill, deadline)?);
         let slot = Arc::new(Slot::new());
-        self.register(id, &slot)?;
+        self.register(id, &slot, bill)?;
         match self.outbox.send_tracked(run.encode(self.version)) {
             Ok(ticket) => Ok(AnswerStream::new(id, slot, Arc::clone(self), ticket)),
             Err(error) => {
@@ -130,7 +209,13 @@ impl Link {
         }
     }
 
-    fn run(&self, id: RequestId, request: &InferenceRequest, deadline: Instant) -> Result<ClientRun, RequestError> {
+    fn run(
+        &self,
+        id: RequestId,
+        request: &InferenceRequest,
+        bill: &Bill,
+        deadline: Instant,
+    ) -> Result<ClientRun, RequestError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let is_extended = self.version == Version::Extended;
         Ok(ClientRun {
@@ -143,19 +228,19 @@ impl Link {
             min_config_version: self.config_version,
             enable_debug: request.enable_debug,
             answer_credit: is_extended.then_some(limits::ANSWER_CREDIT),
-            receipt: None,
+            receipt: bill.ask(),
         })
     }
 
-    fn register(&self, id: RequestId, slot: &Arc<Slot>) -> Result<(), RequestError> {
+    fn register(&self, id: RequestId, slot: &Arc<Slot>, bill: Arc<Bill>) -> Result<(), RequestError> {
         let mut table = self.lock();
-        if table.closed {
+        if table.closed || self.is_leaving() {
             return Err(RequestError::ProxyLost);
         }
         if self.in_flight() >= limits::REQUESTS_PER_PROXY {
             return Err(RequestError::Busy);
         }
-        table.requests.insert(id, Entry::Live(Arc::clone(slot)));
+        table.requests.insert(id, Entry::Live(Arc::clone(slot), bill));
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -163,8 +248,14 @@ impl Link {
     /// Takes one message of the proxy to the request that waits for it.
     pub(super) fn handle_answer(&self, answer: Answer) -> Result<(), Violation> {
         let id = answer.request_id();
-        let Some(slot) = self.slot_for(id, answer.is_last())? else {
-            return Ok(());
+        let slot = match self.entry_for(id, answer.is_last())? {
+            Entry::Live(slot, _) => slot,
+            Entry::Cancelled(bill) => {
+                if let Some(info) = answer.end() {
+                    bill.heard(info);
+                }
+                return Ok(());
+            }
         };
         match slot.handle_answer(answer, self.version) {
             Ok(Intake::Queued) => Ok(()),
@@ -179,28 +270,46 @@ impl Link {
         }
     }
 
-    /// Who waits for an answer; `None` when nobody does any more.
-    fn slot_for(&self, id: RequestId, is_last: bool) -> Result<Option<Arc<Slot>>, Violation> {
+    /// What a request came to whose answer was not delivered to its end. One that is not known any more was asked for
+    /// meanwhile, or will be.
+    pub(super) fn handle_settled(&self, id: RequestId, info: &FinalInfo) {
+        let entry = self.lock().requests.remove(&id);
+        match entry {
+            None => {}
+            Some(Entry::Cancelled(bill)) => bill.heard(info),
+            Some(Entry::Live(slot, bill)) => {
+                self.in_flight.fetch_sub(1, Ordering::Relaxed);
+                bill.heard(info);
+                slot.break_off(RequestError::ProxyLost);
+            }
+        }
+    }
+
+    /// Who waits for an answer, if anybody still does.
+    fn entry_for(&self, id: RequestId, is_last: bool) -> Result<Entry, Violation> {
         let mut table = self.lock();
-        let slot = match table.requests.get(&id) {
+        let entry = match table.requests.get(&id) {
             None => return Err(Violation::UnknownRequest),
-            Some(Entry::Cancelled) => None,
-            Some(Entry::Live(slot)) => Some(Arc::clone(slot)),
+            Some(Entry::Cancelled(bill)) => Entry::Cancelled(Arc::clone(bill)),
+            Some(Entry::Live(slot, bill)) => Entry::Live(Arc::clone(slot), Arc::clone(bill)),
         };
         if is_last {
             table.requests.remove(&id);
-            if slot.is_some() {
+            if let Entry::Live(..) = entry {
                 self.in_flight.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        Ok(slot)
+        Ok(entry)
     }
 
     /// Stops a request whose app is gone. A request that has not left yet is taken back; original
     /// proxies cannot be told, so their answers are dropped as they come.
     pub(super) fn cancel(&self, id: RequestId, ticket: Ticket) {
         if self.outbox.withdraw(ticket) == Withdrawal::NeverDelivered {
-            return self.forget(id);
+            if let Some(bill) = self.forget(id) {
+                bill.never_sent();
+            }
+            return;
         }
         if self.remember_cancelled(id) && self.version == Version::Extended {
             let cancel = ClientMessage::Cancel { request_id: id }.encode(self.version);
@@ -218,9 +327,12 @@ impl Link {
     /// Marks a request as cancelled; false when it is over already.
     fn remember_cancelled(&self, id: RequestId) -> bool {
         let mut table = self.lock();
-        match table.requests.get_mut(&id) {
-            Some(entry @ Entry::Live(_)) => *entry = Entry::Cancelled,
-            Some(Entry::Cancelled) | None => return false,
+        match table.requests.get(&id) {
+            Some(Entry::Live(_, bill)) => {
+                let bill = Arc::clone(bill);
+                table.requests.insert(id, Entry::Cancelled(bill));
+            }
+            Some(Entry::Cancelled(_)) | None => return false,
         }
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         table.cancelled.push_back(id);
@@ -233,9 +345,14 @@ impl Link {
         true
     }
 
-    fn forget(&self, id: RequestId) {
-        if let Some(Entry::Live(_)) = self.lock().requests.remove(&id) {
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    fn forget(&self, id: RequestId) -> Option<Arc<Bill>> {
+        let entry = self.lock().requests.remove(&id)?;
+        match entry {
+            Entry::Live(_, bill) => {
+                self.in_flight.fetch_sub(1, Ordering::Relaxed);
+                Some(bill)
+            }
+            Entry::Cancelled(bill) => Some(bill),
         }
     }
 
@@ -246,7 +363,7 @@ impl Link {
         let requests = std::mem::take(&mut table.requests);
         drop(table);
         for entry in requests.into_values() {
-            if let Entry::Live(slot) = entry {
+            if let Entry::Live(slot, _) = entry {
                 self.in_flight.fetch_sub(1, Ordering::Relaxed);
                 slot.break_off(RequestError::ProxyLost);
             }

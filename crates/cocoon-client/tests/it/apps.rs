@@ -113,6 +113,7 @@ async fn header_smuggling() {
         "x-cocoon-client-end",
         "x-cocoon-client-start",
         "x-cocoon-proxy-start",
+        "x-cocoon-receipt",
         "x-content-type-options",
         "x-request-id",
     ];

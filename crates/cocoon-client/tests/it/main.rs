@@ -6,6 +6,10 @@ mod apps;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod money;
+#[cfg(test)]
+mod receipts;
+#[cfg(test)]
 mod recorded;
 #[cfg(test)]
 mod rig;
@@ -13,3 +17,7 @@ mod rig;
 mod statuses;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod usage;
+#[cfg(test)]
+mod worker;

@@ -1,8 +1,17 @@
 //! A client with a scripted proxy behind it and hyper clients in front of it, all in memory.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
+use cocoon_attest::Policy;
 use cocoon_client::{Accept, Client, ClientConfig, ClientHandle};
 use cocoon_net::{
     Acceptor, Dialer, Event, Outbox,
@@ -25,7 +34,7 @@ use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,7 +50,7 @@ pub(crate) struct Rig {
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     doors: mpsc::Sender<DuplexStream>,
-    acceptors: Vec<MemoryAcceptor>,
+    acceptors: Vec<Arc<MemoryAcceptor>>,
 }
 
 struct Doors(mpsc::Receiver<DuplexStream>);
@@ -67,13 +76,28 @@ impl Rig {
         Self::with_proxies(config, &["proxy"])
     }
 
+    /// The same, with a policy for the workers behind it.
+    pub(crate) fn with_worker_policy(config: ClientConfig, policy: Policy) -> Self {
+        let (_, policy) = watch::channel(Arc::new(policy));
+        Self::with(config, &["proxy"], |client| client.with_worker_policy(policy))
+    }
+
     /// A client of several proxies; see [`Rig::proxy_at`].
     pub(crate) fn with_proxies(config: ClientConfig, names: &[&str]) -> Self {
-        let network = MemoryNetwork::new();
-        let acceptors = names.iter().map(|name| network.listen(name, LinkOptions::default())).collect();
-        let dialers = names.iter().map(|name| Arc::new(network.dialer(name)) as Arc<dyn Dialer>).collect::<Vec<_>>();
+        Self::with(config, names, |client| client)
+    }
+
+    fn with(config: ClientConfig, names: &[&str], change: impl FnOnce(Client) -> Client) -> Self {
         let clock = Arc::new(FixedClock::at(UnixTime::from_secs_f64(NOW)));
-        let client = Client::new(config, clock, dialers).unwrap();
+        Self::of(names, |dialers| change(Client::new(config, clock, dialers).unwrap()))
+    }
+
+    /// Any client of proxies with these names.
+    pub(crate) fn of(names: &[&str], make: impl FnOnce(Vec<Arc<dyn Dialer>>) -> Client) -> Self {
+        let network = MemoryNetwork::new();
+        let acceptors = names.iter().map(|name| Arc::new(network.listen(name, LinkOptions::default()))).collect();
+        let dialers = names.iter().map(|name| Arc::new(network.dialer(name)) as Arc<dyn Dialer>).collect::<Vec<_>>();
+        let client = make(dialers);
         let (doors, listener) = mpsc::channel(64);
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let handle = client.handle();
@@ -116,6 +140,9 @@ impl Rig {
                 match event {
                     Event::Query(query) => {
                         let asked = ClientQuery::decode(query.data).unwrap();
+                        if script.withholds_evidence && matches!(asked, ClientQuery::GetEvidence { .. }) {
+                            continue;
+                        }
                         answers.answer(query.id, script.answer(&asked).encode()).unwrap();
                     }
                     Event::Message(data) => {
@@ -131,6 +158,11 @@ impl Rig {
     /// The next connection that the client opens, bare.
     pub(crate) async fn pending(&self) -> cocoon_net::Connection {
         self.pending_at(0).await
+    }
+
+    /// Where the client's dials arrive, for a script of one's own.
+    pub(crate) fn acceptor(&self, place: usize) -> Arc<MemoryAcceptor> {
+        Arc::clone(&self.acceptors[place])
     }
 
     async fn pending_at(&self, place: usize) -> cocoon_net::Connection {
@@ -187,11 +219,28 @@ pub(crate) struct Script {
     pub(crate) is_test: bool,
     pub(crate) secret: &'static str,
     pub(crate) models: Vec<&'static str>,
+    /// Documents that it hands out by their hash, and how often it was asked for any.
+    pub(crate) evidence: Arc<Evidence>,
+    pub(crate) withholds_evidence: bool,
+}
+
+/// What a proxy has of its workers' evidence.
+#[derive(Default)]
+pub(crate) struct Evidence {
+    pub(crate) documents: Mutex<Vec<([u8; 32], Bytes)>>,
+    pub(crate) asked: AtomicUsize,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { version: Version::Extended, is_test: true, secret: "", models: vec![MODEL] }
+        Self {
+            version: Version::Extended,
+            is_test: true,
+            secret: "",
+            models: vec![MODEL],
+            evidence: Arc::default(),
+            withholds_evidence: false,
+        }
     }
 }
 
@@ -215,6 +264,12 @@ impl Script {
                 tokens_committed_to_db: AdjustedTokens::ZERO,
                 max_tokens: AdjustedTokens::ZERO,
             },
+            ClientQuery::GetEvidence { sha256 } => {
+                self.evidence.asked.fetch_add(1, Ordering::Relaxed);
+                let documents = self.evidence.documents.lock().unwrap();
+                let found = documents.iter().find(|(hash, _)| hash == sha256);
+                ClientAnswer::Evidence(found.map(|(_, document)| document.clone()).unwrap_or_default())
+            }
             _ => {
                 let worker =
                     WorkerInstance { coefficient: Coefficient::ONE, active_requests: 3, max_active_requests: 60 };

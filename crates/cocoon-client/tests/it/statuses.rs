@@ -72,7 +72,7 @@ async fn paths_methods_and_types() {
 #[tokio::test(start_paused = true)]
 async fn api_keys_are_required_once_there_are_any() {
     let key = ApiKey::generate().unwrap();
-    let config = ClientConfig { api_keys: vec![key.hash()], ..ClientConfig::default() };
+    let config = ClientConfig { api_keys: vec![key.hash().into()], ..ClientConfig::default() };
     let (rig, _proxy) = Rig::ready(config, Version::Extended).await;
     let mut app = rig.app().await;
     let get = |path: &str, value: Option<String>| {

@@ -1,120 +1,78 @@
-//! The ledger against a naive model: a list of what happened, summed anew for every question.
+//! The ledger and its journal from outside: against a naive model, against crashes, against attacks.
+#![cfg(test)]
 
-use cocoon_ledger::{Ledger, PayeeId, PayerId, Rejection, Reservation};
+mod attack;
+mod crash;
+mod disk;
+mod journal;
+mod model;
+
+use bytes::Bytes;
+use cocoon_ledger::{Credit, Journal, JournalError, Ledger, Salts, Spent, State};
 use cocoon_units::AdjustedTokens;
-use proptest::prelude::*;
 
-const PAYERS: usize = 3;
-const STAKES: [u64; PAYERS] = [0, 1_000, 50_000];
+use crate::disk::Disk;
 
+const KEY: [u8; 32] = [7; 32];
+
+fn tokens(count: u64) -> AdjustedTokens {
+    AdjustedTokens::new(count)
+}
+
+fn credit(charged: u64, secured: u64) -> Credit {
+    Credit { charged: tokens(charged), secured: tokens(secured) }
+}
+
+fn id(number: u64) -> [u8; 32] {
+    let mut id = [0xAA; 32];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    id
+}
+
+fn spent(number: u64, opened_at: u64) -> Spent {
+    Spent { id: id(number), opened_at, receipt: Bytes::from(format!("receipt {number}")) }
+}
+
+/// Salts that differ, from a seed.
+fn salts(seed: u64) -> Salts {
+    let mut random = Random(seed);
+    Box::new(move || std::array::from_fn(|_| random.next().to_le_bytes()[0]))
+}
+
+fn open_with(disk: &Disk, key: &[u8; 32]) -> Result<(Journal, State), JournalError> {
+    Journal::open(disk.clone(), key, salts(disk.steps()))
+}
+
+fn open(disk: &Disk) -> (Journal, Ledger) {
+    let (journal, state) = open_with(disk, &KEY).expect("this journal opens");
+    (journal, Ledger::restore(state))
+}
+
+/// Writes all there is to write.
+fn write(journal: &mut Journal, ledger: &mut Ledger) {
+    while let Some(batch) = ledger.take_batch() {
+        ledger.written(journal.append(batch).expect("this disk works"));
+    }
+}
+
+/// SplitMix64.
 #[derive(Clone, Debug)]
-enum Step {
-    Reserve { payer: usize, tokens: u64 },
-    Settle { open: prop::sample::Index, used: u64 },
-    Release { open: prop::sample::Index },
-}
+struct Random(u64);
 
-fn step() -> impl Strategy<Value = Step> {
-    let tokens = prop_oneof![0..200u64, 0..60_000u64, Just(u64::MAX)];
-    prop_oneof![
-        3 => (0..PAYERS, tokens.clone()).prop_map(|(payer, tokens)| Step::Reserve { payer, tokens }),
-        2 => (any::<prop::sample::Index>(), tokens).prop_map(|(open, used)| Step::Settle { open, used }),
-        1 => any::<prop::sample::Index>().prop_map(|open| Step::Release { open }),
-    ]
-}
-
-/// What happened, in order: the model never keeps a balance.
-#[derive(Debug, Default)]
-struct Model {
-    open: Vec<(usize, u64)>,
-    charges: Vec<(usize, u64)>,
-}
-
-impl Model {
-    fn sum(entries: &[(usize, u64)], payer: usize) -> u128 {
-        entries.iter().filter(|(of, _)| *of == payer).map(|(_, tokens)| u128::from(*tokens)).sum()
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
     }
 
-    fn fits(&self, payer: usize, tokens: u64) -> bool {
-        Self::sum(&self.open, payer) + Self::sum(&self.charges, payer) + u128::from(tokens) <= u128::from(STAKES[payer])
-    }
-}
-
-struct Pair {
-    ledger: Ledger,
-    payers: Vec<PayerId>,
-    payee: PayeeId,
-    reservations: Vec<Reservation>,
-    model: Model,
-}
-
-impl Pair {
-    fn new() -> Self {
-        let mut ledger = Ledger::new();
-        let payers = (0..PAYERS)
-            .map(|index| {
-                ledger
-                    .open_payer(&format!("payer {index}"), AdjustedTokens::new(STAKES[index]))
-                    .expect("room for three")
-            })
-            .collect();
-        let payee = ledger.open_payee("payee").expect("room for one");
-        Self { ledger, payers, payee, reservations: Vec::new(), model: Model::default() }
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
     }
 
-    fn apply(&mut self, step: Step) {
-        match step {
-            Step::Reserve { payer, tokens } => {
-                let expected = self.model.fits(payer, tokens);
-                let made = self.ledger.reserve(self.payers[payer], AdjustedTokens::new(tokens));
-                assert_eq!(made.is_ok(), expected);
-                match made {
-                    Ok(reservation) => {
-                        self.model.open.push((payer, tokens));
-                        self.reservations.push(reservation);
-                    }
-                    Err(rejection) => assert_ne!(rejection, Rejection::AccountsFull),
-                }
-            }
-            Step::Settle { open, used } if !self.reservations.is_empty() => {
-                let index = open.index(self.reservations.len());
-                let (payer, reserved) = self.model.open.remove(index);
-                let reservation = self.reservations.remove(index);
-                let settled = self.ledger.settle(reservation, self.payee, AdjustedTokens::new(used));
-                assert_eq!(settled.charged.get(), used.min(reserved));
-                assert_eq!(settled.clamped.is_some(), used > reserved);
-                self.model.charges.push((payer, used.min(reserved)));
-            }
-            Step::Release { open } if !self.reservations.is_empty() => {
-                let index = open.index(self.reservations.len());
-                self.model.open.remove(index);
-                self.ledger.release(self.reservations.remove(index));
-            }
-            Step::Settle { .. } | Step::Release { .. } => {}
-        }
-    }
-
-    fn compare(&self) {
-        self.ledger.assert_conserved();
-        for (index, payer) in self.payers.iter().enumerate() {
-            let balance = self.ledger.balance(*payer);
-            assert_eq!(u128::from(balance.used.get()), Model::sum(&self.model.charges, index));
-            assert_eq!(u128::from(balance.reserved.get()), Model::sum(&self.model.open, index));
-            assert!(balance.used.get() + balance.reserved.get() <= STAKES[index]);
-        }
-        let charged: u64 = self.model.charges.iter().map(|(_, tokens)| tokens).sum();
-        assert_eq!(self.ledger.earned(self.payee).get(), charged);
-        assert_eq!(self.ledger.totals().reservations, self.model.open.len() as u64);
-    }
-}
-
-proptest! {
-    #[test]
-    fn any_history_agrees_with_the_model(steps in prop::collection::vec(step(), 0..200)) {
-        let mut pair = Pair::new();
-        for step in steps {
-            pair.apply(step);
-            pair.compare();
-        }
+    fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.below(bound as u64)).expect("below a usize")
     }
 }

@@ -1,13 +1,26 @@
 //! The ends of a request. Each consumes its reservation: settled, or released.
+//!
+//! | the worker's word | charged |
+//! |---|---|
+//! | a receipt that fits | what it says |
+//! | a claim, where nobody asked for a receipt | the claim, cut to the reservation |
+//! | no valid receipt, though one was asked for | nothing; the worker is to blame |
+//! | nothing | nothing |
+//!
+//! A failure in the middle of an answer is paid by receipt only: it says what was delivered until then.
+//! A request that a worker had and that costs nothing takes its receipt's id with it: a receipt of that id is void,
+//! whoever presents it later.
 
 use std::time::Instant;
 
+use cocoon_ledger::Spent;
 use cocoon_wire::failure::Failure;
-use cocoon_wire::message::TokensUsed;
+use cocoon_wire::message::{Proof, TokensUsed};
 
 use super::Core;
 use super::admission::{self, clamp};
-use super::event::{Action, RequestKey, Settlement, WorkerId};
+use super::event::{Action, RequestKey, Settlement, Word, WorkerId};
+use super::path::free_failure;
 use super::requests::{Bill, Request, State};
 
 impl Core {
@@ -18,26 +31,53 @@ impl Core {
         key: RequestKey,
         id: WorkerId,
         request: Request,
-        tokens: &TokensUsed,
+        word: Word,
         actions: &mut Vec<Action>,
     ) {
-        let Some(worker) = self.workers.get_mut(id) else { return self.ledger.release(request.reservation) };
+        let Some((tokens, proof)) = self.heard(now, id, word) else { return self.release(request) };
+        let Some(worker) = self.workers.get_mut(id) else { return self.release(request) };
         let (payer, payee) = (request.reservation.payer(), worker.payee);
-        let settled = self.ledger.settle(request.reservation, payee, admission::total(tokens));
-        if settled.clamped.is_some() {
+        let (tokens, clamped) = clamp(&tokens, request.reservation.tokens());
+        if clamped.is_some() {
             worker.misbehaved(now);
             self.tally.overcharges += 1;
         }
+        let spent = spent(&request, proof.as_ref());
+        let settled = self.ledger.settle(request.reservation, payee, admission::total(&tokens), spent);
+        self.exposure.earned(now, payee);
+        self.hold_back(now, payee);
         self.tally.tokens_charged = self.tally.tokens_charged.saturating_add(settled.charged.get());
+        // An id that was spent before is refused at admission; should one come through, nobody pays twice. Nor does anybody
+        // pay into an account that was closed.
+        let is_whole = settled.charged == admission::total(&tokens);
+        let (tokens, proof) = if is_whole { (tokens, proof) } else { (TokensUsed::default(), None) };
         actions.push(Action::Settled(Settlement {
             key,
             client: request.client,
             worker: id,
             charged: settled.charged,
-            payer_used: self.ledger.balance(payer).used,
-            payee_earned: self.ledger.earned(payee),
-            clamped: settled.clamped,
+            tokens,
+            proof,
+            payer,
+            payee,
+            clamped,
         }));
+    }
+
+    /// What a word is worth, and who is to blame for it. None: nothing.
+    fn heard(&mut self, now: Instant, id: WorkerId, word: Word) -> Option<(TokensUsed, Option<Proof>)> {
+        match word {
+            Word::Nothing => None,
+            Word::Claimed(tokens) => Some((tokens, None)),
+            Word::Proved { tokens, proof } => Some((tokens, Some(proof))),
+            Word::Unproved => {
+                if let Some(worker) = self.workers.get_mut(id) {
+                    worker.misbehaved(now);
+                }
+                self.tally.unproved += 1;
+                None
+            }
+        }
     }
 
     /// The worker's last word on a request that ended early.
@@ -46,24 +86,59 @@ impl Core {
         now: Instant,
         key: RequestKey,
         id: WorkerId,
-        tokens: &TokensUsed,
+        word: Word,
         actions: &mut Vec<Action>,
     ) {
         let Some(mut request) = self.take(key) else { return };
         let State::Ending { bill, tell, .. } = std::mem::replace(&mut request.state, State::Queued) else { return };
-        let (charged, _) = match bill {
-            Bill::Usage => clamp(tokens, request.reservation.tokens()),
-            Bill::Nothing => (TokensUsed::default(), None),
-        };
+        let word = if bill == Bill::Nothing { Word::Nothing } else { word };
         if let Some(failure) = tell {
             self.tally.failed(&failure);
-            actions.push(Action::Fail { key, failure, tokens: charged });
+            actions.push(self.failure(key, failure, &request, &word));
         }
-        match bill {
-            Bill::Usage => self.settle(now, key, id, request, tokens, actions),
-            Bill::Nothing => self.ledger.release(request.reservation),
-        }
+        self.settle(now, key, id, request, word, actions);
         self.forget(now, key, id, actions);
+    }
+
+    /// Ends an answer that failed when the client had some of it.
+    pub(super) fn fail_midway(
+        &mut self,
+        now: Instant,
+        key: RequestKey,
+        id: WorkerId,
+        failure: Failure,
+        word: Word,
+        actions: &mut Vec<Action>,
+    ) {
+        let word = match word {
+            // What an original worker had delivered nobody can prove, so it is not paid.
+            Word::Claimed(_) => Word::Nothing,
+            Word::Nothing | Word::Proved { .. } | Word::Unproved => word,
+        };
+        let Some(request) = self.take(key) else { return };
+        self.tally.failed(&failure);
+        if self.clients.contains_key(&request.client) {
+            actions.push(self.failure(key, failure, &request, &word));
+        }
+        self.settle(now, key, id, request, word, actions);
+    }
+
+    /// A failure and what it costs.
+    fn failure(&self, key: RequestKey, failure: Failure, request: &Request, word: &Word) -> Action {
+        let reserved = request.reservation.tokens();
+        match word {
+            Word::Nothing | Word::Unproved => free_failure(key, failure),
+            Word::Claimed(tokens) => Action::Fail { key, failure, tokens: clamp(tokens, reserved).0, proof: None },
+            Word::Proved { tokens, proof } => {
+                Action::Fail { key, failure, tokens: clamp(tokens, reserved).0, proof: Some(proof.clone()) }
+            }
+        }
+    }
+
+    /// Charges nothing, and voids the receipt of a request that a worker had.
+    pub(super) fn release(&mut self, request: Request) {
+        let dispatched = request.receipt.zip(request.opened_at);
+        self.ledger.release(request.reservation, dispatched);
     }
 
     /// Ends a request without the worker's word: nothing is charged.
@@ -92,7 +167,7 @@ impl Core {
             Some(failure) => self.fail(key, failure, actions),
             None => {
                 if let Some(request) = self.take(key) {
-                    self.ledger.release(request.reservation);
+                    self.release(request);
                 }
             }
         }
@@ -103,10 +178,10 @@ impl Core {
     pub(super) fn fail(&mut self, key: RequestKey, failure: Failure, actions: &mut Vec<Action>) {
         let Some(request) = self.take(key) else { return };
         self.tally.failed(&failure);
-        self.ledger.release(request.reservation);
         if self.clients.contains_key(&request.client) {
-            actions.push(Action::Fail { key, failure, tokens: TokensUsed::default() });
+            actions.push(free_failure(key, failure));
         }
+        self.release(request);
     }
 
     /// Takes a request out of every table but the worker's count.
@@ -122,4 +197,10 @@ impl Core {
         actions.push(Action::Forget { key });
         self.free_slot(now, id, actions);
     }
+}
+
+/// What the ledger remembers of a request that is paid for, where it has an id.
+fn spent(request: &Request, proof: Option<&Proof>) -> Option<Spent> {
+    let receipt = proof.map(|proof| proof.receipt.clone()).unwrap_or_default();
+    Some(Spent { id: request.receipt?, opened_at: request.opened_at?, receipt })
 }

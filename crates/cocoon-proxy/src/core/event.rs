@@ -4,11 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use cocoon_ledger::Overcharge;
+use cocoon_ledger::{Overcharge, PayeeId, PayerId};
 use cocoon_units::{AdjustedTokens, Coefficient, Multipliers};
 use cocoon_wire::RequestId;
 use cocoon_wire::failure::Failure;
-use cocoon_wire::message::{LoadReport, TokensUsed};
+use cocoon_wire::message::{LoadReport, Proof, TokensUsed};
 
 /// One client connection. The driver never reuses a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,8 +29,8 @@ pub enum Event {
     ClientJoined {
         /// Its connection.
         client: ClientId,
-        /// The wallet that pays.
-        owner: String,
+        /// The account that pays: its contract, or the wallet where there is no chain.
+        account: String,
     },
     /// A client's connection ended.
     ClientLeft {
@@ -79,7 +79,7 @@ pub enum Event {
         /// Who answered.
         worker: WorkerId,
         /// What the worker says it used.
-        tokens: TokensUsed,
+        word: Word,
     },
     /// The worker gave up on a request.
     Failed {
@@ -90,7 +90,7 @@ pub enum Event {
         /// Why.
         failure: Failure,
         /// What the worker says it used until then.
-        tokens: TokensUsed,
+        word: Word,
     },
     /// The client does not take its answer; the worker is at work.
     ClientStalled {
@@ -111,6 +111,13 @@ pub enum Event {
         /// How.
         multipliers: Multipliers,
     },
+    /// A client was told of a contract that is no longer the proxy's: what runs may finish, nothing new begins.
+    ClientOutdated {
+        /// Its connection.
+        client: ClientId,
+    },
+    /// A commit was seen on the chain, or a contract's state: workers may be owed less than they were.
+    Settling,
     /// Time passed; see [`Core::next_timeout`](super::Core::next_timeout).
     Tick,
     /// Refuse new requests and finish those that are here.
@@ -120,11 +127,29 @@ pub enum Event {
     },
 }
 
+/// A worker's last word on a request, as its session judged it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It never had the request, or says nothing.
+    Nothing,
+    /// It claims to have used this, and nobody asked for a receipt. Charged within the reservation.
+    Claimed(TokensUsed),
+    /// It signed a receipt that fits the request. Charged as it says.
+    Proved {
+        /// What the receipt comes to.
+        tokens: TokensUsed,
+        /// The receipt.
+        proof: Proof,
+    },
+    /// A receipt was asked for, and none came that fits the request. Charged nothing, and the worker is to blame.
+    Unproved,
+}
+
 /// What a worker offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerProfile {
-    /// The wallet that is paid.
-    pub owner: String,
+    /// The account that is paid: its contract, or the wallet where there is no chain.
+    pub account: String,
     /// The model, without what follows `@`.
     pub model: String,
     /// The worker's price.
@@ -178,6 +203,8 @@ pub struct RunQuery {
     pub token_limit: u32,
     /// Time left.
     pub timeout: Duration,
+    /// The id of the receipt that is asked for.
+    pub receipt: Option<[u8; 32]>,
 }
 
 /// Something the driver must do. For each key that came with a [`Event::Run`], the last action is
@@ -208,6 +235,8 @@ pub enum Action {
         failure: Failure,
         /// What the client is charged.
         tokens: TokensUsed,
+        /// What proves it.
+        proof: Option<Proof>,
     },
     /// Tell both ends what the request came to.
     Settled(Settlement),
@@ -249,6 +278,21 @@ pub struct Dispatch {
     pub token_limit: u32,
     /// Time left.
     pub budget: Duration,
+    /// What a receipt must say, where one is asked for and the worker can give it.
+    pub receipt: Option<Agreed>,
+}
+
+/// The terms of one attempt, which its receipt must state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// The receipt's id.
+    pub id: [u8; 32],
+    /// The model, without what follows `@`.
+    pub model: String,
+    /// The worker's price.
+    pub coefficient: Coefficient,
+    /// The network's weights when the request was admitted.
+    pub multipliers: Multipliers,
 }
 
 /// What one request came to.
@@ -262,10 +306,14 @@ pub struct Settlement {
     pub worker: WorkerId,
     /// The amount.
     pub charged: AdjustedTokens,
-    /// All that the payer has used.
-    pub payer_used: AdjustedTokens,
-    /// All that the payee has earned.
-    pub payee_earned: AdjustedTokens,
+    /// The amount by kinds.
+    pub tokens: TokensUsed,
+    /// What proves it.
+    pub proof: Option<Proof>,
+    /// The account that was charged.
+    pub payer: PayerId,
+    /// The account that was credited.
+    pub payee: PayeeId,
     /// Set when the worker reported more than it was allowed: its fault, its loss.
     pub clamped: Option<Overcharge>,
 }

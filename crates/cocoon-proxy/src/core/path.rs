@@ -5,12 +5,12 @@
 use std::time::{Duration, Instant};
 
 use cocoon_ledger::{PayerId, Reservation};
+use cocoon_units::most_tokens;
 use cocoon_wire::RequestId;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::message::TokensUsed;
 
-use super::admission;
-use super::event::{Action, CancelSupport, ClientId, Dispatch, RequestKey, RunQuery, WorkerId};
+use super::event::{Action, Agreed, CancelSupport, ClientId, Dispatch, RequestKey, RunQuery, Word, WorkerId};
 use super::refusal;
 use super::requests::{Bill, NewRequest, QueueEnd, Request, State};
 use super::workers::{Choice, ModelId};
@@ -30,7 +30,7 @@ impl Core {
             Ok((model, reservation)) => self.accept(now, query, model, reservation, actions),
             Err(failure) => {
                 self.tally.refused();
-                actions.push(Action::Fail { key, failure, tokens: TokensUsed::default() });
+                actions.push(free_failure(key, failure));
                 actions.push(Action::Forget { key });
             }
         }
@@ -45,6 +45,12 @@ impl Core {
     ) -> Result<(ModelId, Reservation), Failure> {
         if self.drain.is_some() {
             return Err(refusal::draining());
+        }
+        if self.closed_payers.contains(&payer) {
+            return Err(refusal::account_closed());
+        }
+        if query.receipt.is_some_and(|id| self.requests.has_receipt(&id) || self.ledger.spent(&id).is_some()) {
+            return Err(refusal::receipt_reused());
         }
         let model = self.models.find(&query.model);
         let expected = model.map_or(Duration::ZERO, |model| self.expected_wait(model));
@@ -64,7 +70,9 @@ impl Core {
         if self.requests.prompt_bytes().saturating_add(query.prompt_bytes) > HELD_BYTES_MAX {
             return Err(refusal::overloaded(expected));
         }
-        let tokens = admission::reservation(query, &self.config.multipliers).ok_or_else(refusal::unpayable)?;
+        let completion = u64::from(query.choices).saturating_mul(u64::from(query.token_limit));
+        let tokens = most_tokens(query.prompt_bytes, completion, &self.config.multipliers, query.max_coefficient)
+            .ok_or_else(refusal::unpayable)?;
         match self.ledger.reserve(payer, tokens) {
             Ok(reservation) => Ok((model, reservation)),
             Err(rejection) => Err(refusal::rejected(&rejection, expected)),
@@ -77,6 +85,9 @@ impl Core {
         if let Some(place) = client.early_cancels.iter().position(|id| *id == query.request_id) {
             client.early_cancels.remove(place);
             return Err(refusal::cancelled());
+        }
+        if client.is_outdated {
+            return Err(refusal::outdated());
         }
         if client.in_flight.contains_key(&query.request_id) {
             return Err(refusal::duplicate());
@@ -104,9 +115,11 @@ impl Core {
             request_id: query.request_id,
             model,
             max_coefficient: query.max_coefficient,
-            token_limit: admission::token_limit_of_all(&query),
+            token_limit: query.choices.saturating_mul(query.token_limit),
             prompt_bytes: query.prompt_bytes,
             reservation,
+            multipliers: self.config.multipliers,
+            receipt: query.receipt,
             deadline: far(now, query.timeout),
         };
         self.requests.insert(key, new);
@@ -145,8 +158,16 @@ impl Core {
     }
 
     pub(super) fn dispatch(&mut self, now: Instant, key: RequestKey, id: WorkerId, actions: &mut Vec<Action>) {
-        let (Some(worker), Some(request)) = (self.workers.get_mut(id), self.requests.get(key)) else { return };
+        let (Some(worker), Some(request)) = (self.workers.get_mut(id), self.requests.get_mut(key)) else { return };
         worker.active += 1;
+        request.opened_at = Some(self.ledger.seq());
+        // An original worker signs no receipts.
+        let receipt = request.receipt.filter(|_| worker.cancel == CancelSupport::Yes).map(|id| Agreed {
+            id,
+            model: self.models.name(request.model).to_owned(),
+            coefficient: worker.coefficient,
+            multipliers: request.multipliers,
+        });
         actions.push(Action::Dispatch(Dispatch {
             key,
             worker: id,
@@ -154,6 +175,7 @@ impl Core {
             coefficient: worker.coefficient,
             token_limit: request.token_limit,
             budget: request.deadline.saturating_duration_since(now),
+            receipt,
         }));
         self.requests.start(key, id, now);
         self.tally.dispatched += 1;
@@ -168,14 +190,7 @@ impl Core {
         }
     }
 
-    pub(super) fn ended(
-        &mut self,
-        now: Instant,
-        key: RequestKey,
-        id: WorkerId,
-        tokens: TokensUsed,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn ended(&mut self, now: Instant, key: RequestKey, id: WorkerId, word: Word, actions: &mut Vec<Action>) {
         match self.state_at(key, id) {
             Some(State::Running { since, .. } | State::Answering { since, .. }) => {
                 let took = now.saturating_duration_since(*since);
@@ -184,11 +199,11 @@ impl Core {
                 }
                 self.tally.completed += 1;
                 if let Some(request) = self.take(key) {
-                    self.settle(now, key, id, request, &tokens, actions);
+                    self.settle(now, key, id, request, word, actions);
                 }
                 self.forget(now, key, id, actions);
             }
-            Some(State::Ending { .. }) => self.close_ending(now, key, id, &tokens, actions),
+            Some(State::Ending { .. }) => self.close_ending(now, key, id, word, actions),
             Some(State::Queued) | None => {}
         }
     }
@@ -199,7 +214,7 @@ impl Core {
         key: RequestKey,
         id: WorkerId,
         failure: Failure,
-        tokens: TokensUsed,
+        word: Word,
         actions: &mut Vec<Action>,
     ) {
         match self.state_at(key, id) {
@@ -209,10 +224,10 @@ impl Core {
             }
             Some(State::Answering { .. }) => {
                 self.note_failure(now, id, &failure);
-                self.fail(key, failure, actions);
+                self.fail_midway(now, key, id, failure, word, actions);
                 self.forget(now, key, id, actions);
             }
-            Some(State::Ending { .. }) => self.close_ending(now, key, id, &tokens, actions),
+            Some(State::Ending { .. }) => self.close_ending(now, key, id, word, actions),
             Some(State::Queued) | None => {}
         }
     }
@@ -228,7 +243,9 @@ impl Core {
     ) {
         let Some(request) = self.requests.get_mut(key) else { return };
         request.excluded.push(id);
-        let may_retry = is_retryable(&failure) && request.excluded.len() < ATTEMPTS_MAX && now < request.deadline;
+        let is_outdated = self.clients.get(&request.client).is_some_and(|client| client.is_outdated);
+        let may_retry =
+            is_retryable(&failure) && !is_outdated && request.excluded.len() < ATTEMPTS_MAX && now < request.deadline;
         request.last_failure = Some(failure.clone());
         let (model, cap) = (request.model, request.max_coefficient);
         let choice = match may_retry {
@@ -256,7 +273,7 @@ impl Core {
         if let Some(State::Running { .. } | State::Answering { .. }) = self.state_at(key, id) {
             let failure = refusal::slow_reader();
             self.tally.failed(&failure);
-            actions.push(Action::Fail { key, failure, tokens: TokensUsed::default() });
+            actions.push(free_failure(key, failure));
             self.give_up(now, key, Bill::Usage, None, actions);
         }
     }
@@ -309,6 +326,9 @@ impl Core {
     }
 
     pub(super) fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.exposure.next().is_some_and(|at| at <= now) {
+            self.settling(now, actions);
+        }
         while let Some(key) = self.requests.expired(now) {
             self.expire(now, key, actions);
         }
@@ -339,7 +359,7 @@ impl Core {
             State::Answering { .. } => (refusal::timeout_at_worker(), Bill::Usage),
         };
         self.tally.failed(&failure);
-        actions.push(Action::Fail { key, failure, tokens: TokensUsed::default() });
+        actions.push(free_failure(key, failure));
         self.give_up(now, key, bill, None, actions);
     }
 
@@ -371,6 +391,11 @@ impl Core {
             actions.push(Action::Drained);
         }
     }
+}
+
+/// A failure that costs nothing.
+pub(super) fn free_failure(key: RequestKey, failure: Failure) -> Action {
+    Action::Fail { key, failure, tokens: TokensUsed::default(), proof: None }
 }
 
 /// Whether another worker may do better: the fault is this worker's or its engine's.

@@ -64,8 +64,30 @@ pub(crate) fn rejected(rejection: &Rejection, expected: Duration) -> Failure {
     let failure = Failure::new(Blame::Client, FailureCode::LimitExceeded, &rejection.to_string());
     match rejection {
         Rejection::PayerStakeReserved { .. } => retry(failure, expected),
+        Rejection::JournalBehind => overloaded_journal(),
+        Rejection::PayerClosed => account_closed(),
         Rejection::PayerStakeTooSmall { .. } | Rejection::PayerStakeUsed { .. } | Rejection::AccountsFull => failure,
     }
+}
+
+fn overloaded_journal() -> Failure {
+    let message = "the proxy counts faster than its disk writes";
+    retry(Failure::new(Blame::Proxy, FailureCode::Overloaded, message), RETRY_AFTER_MIN)
+}
+
+pub(crate) fn account_closed() -> Failure {
+    let message = "your contract with this proxy is closed or closing, so nothing new can be charged to it";
+    Failure::new(Blame::Client, FailureCode::LimitExceeded, message)
+}
+
+pub(crate) fn receipt_reused() -> Failure {
+    let message = "a request asked for a receipt of this id before; draw a fresh one for each";
+    Failure::new(Blame::Client, FailureCode::BadRequest, message)
+}
+
+pub(crate) fn outdated() -> Failure {
+    let message = "the proxy has moved to another contract; connect again";
+    retry(Failure::new(Blame::Proxy, FailureCode::Draining, message), RETRY_AFTER_MIN)
 }
 
 pub(crate) fn accounts_full() -> Failure {

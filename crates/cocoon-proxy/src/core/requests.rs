@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use cocoon_ledger::{PayerId, Reservation};
-use cocoon_units::Coefficient;
+use cocoon_units::{Coefficient, Multipliers};
 use cocoon_wire::RequestId;
 use cocoon_wire::failure::Failure;
 
@@ -21,6 +21,12 @@ pub(crate) struct Request {
     pub(crate) token_limit: u32,
     pub(crate) prompt_bytes: u64,
     pub(crate) reservation: Reservation,
+    /// The network's weights when it was admitted.
+    pub(crate) multipliers: Multipliers,
+    /// The id of the receipt that is asked for.
+    pub(crate) receipt: Option<[u8; 32]>,
+    /// The ledger's next entry when it was last sent to a worker. None while it was sent to nobody.
+    pub(crate) opened_at: Option<u64>,
     pub(crate) deadline: Instant,
     /// Workers that were tried and failed.
     pub(crate) excluded: Vec<WorkerId>,
@@ -77,6 +83,8 @@ pub(crate) struct NewRequest {
     pub(crate) token_limit: u32,
     pub(crate) prompt_bytes: u64,
     pub(crate) reservation: Reservation,
+    pub(crate) multipliers: Multipliers,
+    pub(crate) receipt: Option<[u8; 32]>,
     pub(crate) deadline: Instant,
 }
 
@@ -88,6 +96,8 @@ pub(crate) struct Requests {
     queues: BTreeMap<ModelId, VecDeque<RequestKey>>,
     queued: usize,
     queued_of: BTreeMap<PayerId, usize>,
+    /// Ids of receipts that are asked for.
+    receipts: BTreeSet<[u8; 32]>,
     prompt_bytes: u64,
 }
 
@@ -95,6 +105,7 @@ impl Requests {
     pub(crate) fn insert(&mut self, key: RequestKey, new: NewRequest) {
         self.prompt_bytes = self.prompt_bytes.saturating_add(new.prompt_bytes);
         self.timers.insert((new.deadline, key));
+        self.receipts.extend(new.receipt);
         let request = Request {
             client: new.client,
             request_id: new.request_id,
@@ -103,6 +114,9 @@ impl Requests {
             token_limit: new.token_limit,
             prompt_bytes: new.prompt_bytes,
             reservation: new.reservation,
+            multipliers: new.multipliers,
+            receipt: new.receipt,
+            opened_at: None,
             deadline: new.deadline,
             excluded: Vec::new(),
             last_failure: None,
@@ -126,6 +140,9 @@ impl Requests {
     pub(crate) fn remove(&mut self, key: RequestKey) -> Option<Request> {
         let request = self.all.remove(&key)?;
         self.timers.remove(&(request.timer, key));
+        if let Some(id) = &request.receipt {
+            self.receipts.remove(id);
+        }
         self.prompt_bytes = self.prompt_bytes.saturating_sub(request.prompt_bytes);
         if matches!(request.state, State::Queued) {
             self.unqueue(request.model, request.reservation.payer(), key);
@@ -199,6 +216,17 @@ impl Requests {
         self.queues.values().flatten().filter(is_theirs).max().copied()
     }
 
+    /// Whether a request here asks for the receipt of this id.
+    pub(crate) fn has_receipt(&self, id: &[u8; 32]) -> bool {
+        self.receipts.contains(id)
+    }
+
+    /// The queued requests of one client.
+    pub(crate) fn queued_of_client(&self, client: ClientId) -> Vec<RequestKey> {
+        let waits = |request: &Request| request.client == client && matches!(request.state, State::Queued);
+        self.all.iter().filter(|(_, request)| waits(request)).map(|(key, _)| *key).collect()
+    }
+
     pub(crate) fn queue_len(&self, model: ModelId) -> usize {
         self.queues.get(&model).map_or(0, VecDeque::len)
     }
@@ -254,6 +282,7 @@ impl Requests {
         let expected: Vec<_> = self.all.iter().filter(|(_, r)| waiting(r)).map(|(key, _)| *key).collect();
         assert_eq!(queued, expected);
         assert_eq!(self.prompt_bytes, self.all.values().map(|r| r.prompt_bytes).sum::<u64>());
+        assert_eq!(self.receipts.len(), self.all.values().filter(|r| r.receipt.is_some()).count());
         for (key, request) in &self.all {
             assert!(self.timers.contains(&(request.timer, *key)));
         }

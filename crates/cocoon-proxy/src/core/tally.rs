@@ -17,6 +17,8 @@ pub struct Tally {
     pub queued: usize,
     /// Bytes of bodies held for them.
     pub held_bytes: u64,
+    /// Workers that get nothing new before what they have earned is signed.
+    pub held_back: usize,
     /// Whether new requests are refused because the proxy shuts down.
     pub draining: bool,
     /// Requests that came.
@@ -33,8 +35,14 @@ pub struct Tally {
     pub failed: FailedBy,
     /// Usage reports above their reservation, clamped.
     pub overcharges: u64,
+    /// Answers without the valid receipt that was asked for, and so without pay.
+    pub unproved: u64,
     /// Adjusted tokens charged.
     pub tokens_charged: u64,
+    /// Requests that a crash had lost and that their workers proved.
+    pub recovered: u64,
+    /// Adjusted tokens of them.
+    pub tokens_recovered: u64,
 }
 
 /// Failures by whose fault they were.
@@ -84,4 +92,26 @@ impl Tally {
             Blame::Proxy => by.proxy += 1,
         }
     }
+}
+
+/// The books of a proxy that settles on a chain, in adjusted tokens, all accounts together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MoneyTally {
+    /// What clients used, as counted.
+    pub used: u64,
+    /// Of it, what is on disk.
+    pub used_durable: u64,
+    /// Of it, what a commit on the chain covers, so that it can be signed.
+    pub used_committed: u64,
+    /// What workers earned and is not covered yet.
+    pub unsigned: u64,
+    /// The most of it that one worker has.
+    pub unsigned_most: u64,
+    /// For how many seconds the oldest of it waits.
+    pub unsigned_age_s: u64,
+    /// How much one worker may have, before it gets no more requests.
+    pub unsigned_max: u64,
+    /// Entries that the disk does not have yet.
+    pub unwritten: u64,
 }

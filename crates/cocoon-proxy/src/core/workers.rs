@@ -32,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) slots: u32,
     pub(crate) enabled: bool,
     pub(crate) cancel: CancelSupport,
+    /// Whether it may earn more before what it has earned is signed.
+    pub(crate) may_earn: bool,
     /// Requests of ours that it has.
     pub(crate) active: u32,
     /// Requests of other proxies, running or waiting, when it last said so.
@@ -58,6 +60,7 @@ impl Worker {
             slots,
             enabled,
             cancel,
+            may_earn: true,
             active: 0,
             foreign: 0,
             service: None,
@@ -107,7 +110,7 @@ impl Worker {
     }
 
     fn has_room(&self) -> bool {
-        self.active < self.slots
+        self.active < self.slots && self.may_earn
     }
 
     fn rank(&self, id: WorkerId, now: Instant, service_default: Duration) -> Rank {
@@ -188,9 +191,12 @@ impl Workers {
         self.all.get_mut(&id)
     }
 
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
         self.all.iter().map(|(id, worker)| (*id, worker))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.all.values_mut()
     }
 
     pub(crate) fn len(&self) -> usize {

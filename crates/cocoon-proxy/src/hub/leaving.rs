@@ -42,6 +42,15 @@ impl Leaving {
         self.until
     }
 
+    pub(super) fn has_worker(&self, worker: WorkerId) -> bool {
+        self.workers.contains(&worker)
+    }
+
+    /// How many leave.
+    pub(super) fn len(&self) -> usize {
+        self.clients.len() + self.workers.len()
+    }
+
     pub(super) fn forget(&mut self, leaver: Leaver) {
         match leaver {
             Leaver::Client(client) => self.clients.remove(&client),

@@ -8,28 +8,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cocoon_net::{Connection, Event as NetEvent, IncomingQuery, Outbox};
+use cocoon_ton::Address;
+use cocoon_ton::contract::ClientState;
 use cocoon_wire::limits::MESSAGE_MAX;
-use cocoon_wire::message::{ClientMessage, ClientQuery, ClientRun};
-use cocoon_wire::{RequestId, Version};
+use cocoon_wire::message::{ClientAnswer, ClientMessage, ClientQuery, ClientRun, FinalInfo};
+use cocoon_wire::{RequestId, Sealed, Version};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use super::client::{AwaitConnect, ReadyClient};
+use super::client::{AwaitAuth, AwaitConnect, Proven, ReadyClient, failed};
 use super::standing::Standing;
 use super::{Refusal, SessionEnd, Violation};
 use crate::core::{ClientId, Event, RequestKey};
 use crate::driver::Shared;
 use crate::hub::{Input, Question};
-use crate::limits::{HANDSHAKE_MESSAGE_MAX, SESSION_HANDSHAKE_TIMEOUT};
+use crate::limits::{HANDSHAKE_MESSAGE_MAX, LONG_AUTHORIZATION_TIMEOUT, SESSION_HANDSHAKE_TIMEOUT};
 use crate::request;
+use crate::settlement::{Desk, DeskError};
 use crate::stream::{ClientLink, Stream};
 
 /// Serves one client until its connection ends, and says why it did.
 pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> SessionEnd {
     connection.set_message_max(HANDSHAKE_MESSAGE_MAX);
-    let handshake = tokio::time::timeout(SESSION_HANDSHAKE_TIMEOUT, shake_hands(connection, shared));
-    let ready = match handshake.await {
-        Ok(Ok(ready)) => ready,
-        Ok(Err(end)) => return end,
-        Err(_) => return SessionEnd::PeerTooSlow,
+    let ready = match shake_hands(connection, shared).await {
+        Ok(ready) => ready,
+        Err(end) => return end,
     };
     connection.set_message_max(MESSAGE_MAX);
     if ready.version == Version::Extended {
@@ -37,8 +40,8 @@ pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> Sessi
     }
     let client = ClientId(shared.next_id());
     let link = Arc::new(ClientLink::new(connection.outbox(), ready.version, shared.held_answers()));
-    let ReadyClient { owner, contract, .. } = ready;
-    let joined = Input::ClientJoined { client, owner, contract, link: Arc::clone(&link) };
+    let ReadyClient { account, contract, .. } = ready;
+    let joined = Input::ClientJoined { client, account, contract, link: Arc::clone(&link) };
     if shared.tell(joined).await.is_err() {
         return SessionEnd::Shutdown;
     }
@@ -52,30 +55,25 @@ pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> Sessi
 /// Streams are pruned when there are this many, then whenever their number has doubled.
 const PRUNE_FIRST: usize = 64;
 
+/// The handshake, each part within its time: a message on the chain takes longer than one on the line.
 async fn shake_hands(connection: &mut Connection, shared: &Shared) -> Result<ReadyClient, SessionEnd> {
+    let state = timeout(SESSION_HANDSHAKE_TIMEOUT, introduce(connection, shared)).await??;
+    // A client without a secret may have to deploy its contract first.
+    let patience = if state.has_secret() { SESSION_HANDSHAKE_TIMEOUT } else { LONG_AUTHORIZATION_TIMEOUT };
+    let (id, proof) = timeout(patience, offered_proof(connection)).await??;
     let outbox = connection.outbox();
-    let standing = Standing::of(connection.peer());
-    let (id, query) = next_query(connection).await?;
-    let ClientQuery::Connect { params, min_config_version } = query else {
-        return Err(refuse(&outbox, id, Refusal::WrongOrder));
+    let proven = match proof {
+        ProofOffered::Secret(secret) => state.prove_short(&secret),
+        ProofOffered::Registration => match state.registration() {
+            Ok(awaited) => registered(connection, shared, state, awaited).await?,
+            Err(answer) => Err(answer),
+        },
     };
-    let (state, answer) = AwaitConnect
-        .connect(&shared.terms(), &standing, params, min_config_version)
-        .map_err(|refusal| refuse(&outbox, id, refusal))?;
-    let _ = outbox.answer(id, answer.encode());
-    let (id, query) = next_query(connection).await?;
-    let authorized = match query {
-        ClientQuery::AuthorizeShort { secret } => state.authorize_short(&secret),
-        ClientQuery::AuthorizeLong => Err(Box::new(state.authorize_long())),
-        ClientQuery::Connect { .. }
-        | ClientQuery::RequestRefund
-        | ClientQuery::UpdatePaymentStatus
-        | ClientQuery::GetWorkerTypes
-        | ClientQuery::GetWorkerTypesV2
-        | ClientQuery::GetSettledRequests { .. }
-        | ClientQuery::GetEvidence { .. } => return Err(refuse(&outbox, id, Refusal::WrongOrder)),
+    let admitted = match proven {
+        Ok(proven) => timeout(SESSION_HANDSHAKE_TIMEOUT, admit(shared, proven)).await??,
+        Err(answer) => Err(answer),
     };
-    match authorized {
+    match admitted {
         Ok((ready, answer)) => {
             let _ = outbox.answer(id, answer.encode());
             Ok(ready)
@@ -85,6 +83,113 @@ async fn shake_hands(connection: &mut Connection, shared: &Shared) -> Result<Rea
             Err(SessionEnd::PeerNotAuthorized)
         }
     }
+}
+
+/// How a client wants to prove who it is.
+enum ProofOffered {
+    Secret(Sealed),
+    Registration,
+}
+
+/// From the first message to the challenge.
+async fn introduce(connection: &mut Connection, shared: &Shared) -> Result<AwaitAuth, SessionEnd> {
+    let outbox = connection.outbox();
+    let standing = Standing::of(connection.peer());
+    let (id, query) = next_query(connection).await?;
+    let ClientQuery::Connect { params, min_config_version } = query else {
+        return Err(refuse(&outbox, id, Refusal::WrongOrder));
+    };
+    let challenged = async {
+        let terms = shared.terms();
+        let introduced = AwaitConnect.connect(&terms, &standing, params, min_config_version)?;
+        match (introduced.account(), shared.desk()) {
+            (Some(account), Some(desk)) => {
+                let state = contract_of(desk, account).await.map_err(|_| Refusal::NotNow)?;
+                let nonce = shared.nonce().ok_or(Refusal::NotNow)?;
+                Ok(introduced.challenge_by_contract(state.as_ref(), nonce))
+            }
+            (None, _) | (_, None) => introduced.challenge_configured(&terms),
+        }
+    };
+    let (state, answer) = challenged.await.map_err(|refusal| refuse(&outbox, id, refusal))?;
+    let _ = outbox.answer(id, answer.encode());
+    Ok(state)
+}
+
+/// The message that asks to be let in.
+async fn offered_proof(connection: &mut Connection) -> Result<(i64, ProofOffered), SessionEnd> {
+    let (id, query) = next_query(connection).await?;
+    match query {
+        ClientQuery::AuthorizeShort { secret } => Ok((id, ProofOffered::Secret(secret))),
+        ClientQuery::AuthorizeLong => Ok((id, ProofOffered::Registration)),
+        ClientQuery::Connect { .. }
+        | ClientQuery::RequestRefund
+        | ClientQuery::UpdatePaymentStatus
+        | ClientQuery::GetWorkerTypes
+        | ClientQuery::GetWorkerTypesV2
+        | ClientQuery::GetSettledRequests { .. }
+        | ClientQuery::GetEvidence { .. } => Err(refuse(&connection.outbox(), id, Refusal::WrongOrder)),
+    }
+}
+
+/// A client's contract; none where it is not there yet, or is none that could pay.
+async fn contract_of(desk: &Desk, account: Address) -> Result<Option<ClientState>, DeskError> {
+    match desk.client(account).await {
+        Ok(state) => Ok(Some(state)),
+        Err(DeskError::PeerMissing(_) | DeskError::PeerNotOurs(..)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for the client's message on the chain, and keeps the connection alive meanwhile.
+async fn registered(
+    connection: &mut Connection,
+    shared: &Shared,
+    state: AwaitAuth,
+    (account, nonce): (Address, u64),
+) -> Result<Result<Proven, Box<ClientAnswer>>, SessionEnd> {
+    let Some(desk) = shared.desk() else { return Err(SessionEnd::PeerNotAuthorized) };
+    let seen = tokio::select! {
+        seen = timeout(LONG_AUTHORIZATION_TIMEOUT, desk.registered(account, nonce)) => seen?,
+        event = connection.next() => return Err(match event {
+            Ok(_) => Violation::MessageInHandshake.into(),
+            Err(error) => error.into(),
+        }),
+    };
+    Ok(match seen {
+        Ok(()) => Ok(state.registered()),
+        Err(error) => Err(Box::new(not_now(&error))),
+    })
+}
+
+/// Looks at what the client's contract holds, opens its account, and lets it in.
+async fn admit(
+    shared: &Shared,
+    proven: Proven,
+) -> Result<Result<(ReadyClient, ClientAnswer), Box<ClientAnswer>>, SessionEnd> {
+    let (Some(account), Some(desk)) = (proven.account(), shared.desk()) else { return Ok(Ok(proven.admit(None))) };
+    let state = match contract_of(desk, account).await {
+        Ok(state) => state,
+        Err(error) => return Ok(Err(Box::new(not_now(&error)))),
+    };
+    let credit = match proven.credit(state.as_ref()) {
+        Ok(credit) => credit,
+        Err(answer) => return Ok(Err(answer)),
+    };
+    let (reply, opened) = oneshot::channel();
+    let owner = proven.owner().to_owned();
+    let open = Input::OpenClient { account: account.raw(), owner, credit, reply };
+    shared.tell(open).await.map_err(|_| SessionEnd::Shutdown)?;
+    Ok(match opened.await.map_err(|_| SessionEnd::Shutdown)? {
+        Ok(opened) => Ok(proven.admit(Some(opened))),
+        Err(rejection) => Err(Box::new(failed(503, &rejection.to_string()))),
+    })
+}
+
+/// The chain gives no answer that says anything of this client.
+fn not_now(error: &DeskError) -> ClientAnswer {
+    let code = if matches!(error, DeskError::PeerDidNotRegister(_)) { 401 } else { 503 };
+    failed(code, &error.to_string())
 }
 
 async fn next_query(connection: &mut Connection) -> Result<(i64, ClientQuery), SessionEnd> {
@@ -158,7 +263,7 @@ impl ClientSession<'_> {
                 self.tell(Input::Run { query, stream, body }).await
             }
             Err(failure) => {
-                stream.fail(failure, Default::default(), self.shared.unix_now());
+                stream.fail(failure, FinalInfo::default(), self.shared.unix_now());
                 Ok(())
             }
         }
@@ -182,15 +287,26 @@ impl ClientSession<'_> {
             ClientQuery::GetWorkerTypesV2 => Question::WorkerTypesV2,
             ClientQuery::UpdatePaymentStatus => Question::PaymentStatus,
             ClientQuery::RequestRefund => Question::Refund,
+            ClientQuery::GetSettledRequests { ids } => Question::Settled(ids),
+            ClientQuery::GetEvidence { sha256 } => return self.answer_evidence(query.id, &sha256),
             ClientQuery::Connect { .. } | ClientQuery::AuthorizeShort { .. } | ClientQuery::AuthorizeLong => {
                 return Err(Violation::HandshakeRepeated.into());
             }
-            ClientQuery::GetSettledRequests { .. } | ClientQuery::GetEvidence { .. } => {
-                let _ = self.link.outbox.refuse(query.id, 404, "not known here");
-                return Ok(());
-            }
         };
         self.tell(Input::ClientAsks { client: self.id, query_id: query.id, question }).await
+    }
+
+    /// Documents are kept beside the hub: nothing is decided about them.
+    fn answer_evidence(&self, query_id: i64, sha256: &[u8; 32]) -> Result<(), SessionEnd> {
+        let answered = match self.shared.evidence().find(sha256) {
+            Some(document) => self.link.outbox.answer(query_id, ClientAnswer::Evidence(document).encode()),
+            None => self.link.outbox.refuse(query_id, 404, "no such evidence is known here"),
+        };
+        if answered.is_err() {
+            // It asks and does not read, or it is gone already.
+            self.link.outbox.close();
+        }
+        Ok(())
     }
 
     async fn tell(&self, input: Input) -> Result<(), SessionEnd> {

@@ -3,21 +3,23 @@
 //!
 //! `AwaitWorkerConnect → connect → AwaitBalance → compare_balance → AwaitComplete → complete →
 //! ReadyWorker`, with `AwaitHandover` between when the proxy asks for what it lost; wire.md,
-//! section 4. Pure: no connection, no task; [`serve`](super::worker_loop) drives it.
+//! section 4. Pure: no connection, no task, no chain; [`serve`](super::worker_loop) drives it.
 //!
-//! This proxy keeps its ledger in memory, so it has committed nothing, to a database or to the
-//! chain, and says so. A worker that was told of commitments talks to a proxy that was rolled back
-//! (or to another one's heir), and must not serve it.
+//! A worker that was told of commitments which this proxy does not have talks to one that was rolled back (or to
+//! another one's heir), and must not serve it. One that was told more than this proxy knows has outlived a crash of it,
+//! and may hand over what was lost. Without money nothing is ever committed, to a database or to the chain.
 
-use bytes::Bytes;
+use cocoon_ledger::Marks;
 use cocoon_ton::Address;
+use cocoon_ton::contract::{Lifecycle, WorkerState};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::Version;
-use cocoon_wire::message::{CompareBalance, SignedPayment, WorkerAnswer, WorkerParams};
+use cocoon_wire::message::{CompareBalance, WorkerAnswer, WorkerParams};
 
 use super::standing::Standing;
 use super::{Refusal, Terms};
 use crate::core::{CancelSupport, WorkerProfile};
+use crate::hub::Opened;
 
 /// The connection is open; nothing was said.
 #[derive(Debug)]
@@ -27,7 +29,12 @@ pub(crate) struct AwaitWorkerConnect;
 #[derive(Debug)]
 pub(crate) struct AwaitBalance {
     profile: WorkerProfile,
+    owner: String,
+    /// The model with what follows `@`.
+    offered: String,
     contract: Option<Address>,
+    /// The worker's own contract.
+    account: Option<Address>,
     version: Version,
 }
 
@@ -57,6 +64,17 @@ pub(crate) enum Compared {
     Behind(AwaitHandover),
 }
 
+/// What a worker says that it was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// Signed, or seen committed on the chain.
+    pub(crate) on_chain: AdjustedTokens,
+    /// In the proxy's database.
+    pub(crate) in_db: AdjustedTokens,
+    /// Counted.
+    pub(crate) max_tokens: AdjustedTokens,
+}
+
 impl AwaitWorkerConnect {
     /// Takes the worker's parameters; the answer carries the chosen version.
     pub(crate) fn connect(
@@ -70,37 +88,64 @@ impl AwaitWorkerConnect {
         let model = public_name(&params.model).ok_or(Refusal::NoModel)?.to_owned();
         // The original allots its slots to its proxies evenly, rounded up.
         let slots = params.max_active_requests.div_ceil(params.proxy_count.max(1));
+        let owner = params.owner_address;
+        let account = terms.peer_contract(|contracts| contracts.worker(&owner))?;
         let profile = WorkerProfile {
-            owner: params.owner_address,
+            account: account.map_or_else(|| owner.clone(), |account| account.raw()),
             model,
             coefficient: params.coefficient,
             slots,
             enabled: false,
             cancel: if version == Version::Extended { CancelSupport::Yes } else { CancelSupport::No },
         };
-        let worker_sc_address = terms.peer_contract(|contracts| contracts.worker(&profile.owner))?;
+        let worker_sc_address = account.map(|account| account.raw()).unwrap_or_default();
         let answer = WorkerAnswer::Connected { params: terms.params(version), worker_sc_address };
-        Ok((AwaitBalance { profile, contract: terms.network.contract(), version }, answer))
+        let (offered, contract) = (params.model, terms.network.contract());
+        Ok((AwaitBalance { profile, owner, offered, contract, account, version }, answer))
     }
 }
 
 impl AwaitBalance {
+    /// The worker's contract, to be looked up. None without a chain.
+    pub(crate) const fn own_contract(&self) -> Option<Address> {
+        self.account
+    }
+
+    /// The account that is paid, and the wallet that the worker named.
+    pub(crate) fn account(&self) -> (&str, &str) {
+        (&self.profile.account, &self.owner)
+    }
+
+    /// The model with what follows `@`.
+    pub(crate) fn offered(&self) -> &str {
+        &self.offered
+    }
+
+    pub(crate) const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Looks at the worker's contract, if it has one yet: one that is closed is never paid, and one that was paid more
+    /// than this proxy has committed was paid by a proxy that knew more.
+    pub(crate) fn check_contract(&self, state: Option<&WorkerState>, marks: Marks) -> Result<(), Refusal> {
+        match state {
+            Some(state) if state.state == Lifecycle::Closed => Err(Refusal::ContractClosed),
+            Some(state) if state.tokens > marks.committed.get() => Err(Refusal::RolledBack),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Compares what the worker was told with what this proxy knows.
-    pub(crate) fn compare_balance(
-        self,
-        on_chain: AdjustedTokens,
-        in_db: AdjustedTokens,
-        max_tokens: AdjustedTokens,
-        known: AdjustedTokens,
-    ) -> Result<(Compared, WorkerAnswer), Refusal> {
-        if on_chain > AdjustedTokens::ZERO || in_db > AdjustedTokens::ZERO {
+    pub(crate) fn compare_balance(self, told: Told, opened: Opened) -> Result<(Compared, WorkerAnswer), Refusal> {
+        let Opened { signed, marks } = opened;
+        if told.on_chain > marks.committed || told.in_db > marks.durable {
             return Err(Refusal::RolledBack);
         }
-        let behind = max_tokens > known;
+        let behind = told.max_tokens > marks.known;
         let answer = WorkerAnswer::CompareBalance(CompareBalance {
-            signed_payment: SignedPayment::Empty,
-            tokens_committed_to_db: AdjustedTokens::ZERO,
-            max_tokens: known,
+            signed_payment: signed,
+            tokens_committed_to_db: marks.durable,
+            max_tokens: marks.known,
             error_code: i32::from(behind),
         });
         let next = match behind {
@@ -112,8 +157,18 @@ impl AwaitBalance {
 }
 
 impl AwaitHandover {
-    /// Takes what the proxy lost. Nothing was ever payable, so there is nothing to take over.
-    pub(crate) fn hand_over(self, _other: &Bytes) -> (AwaitComplete, WorkerAnswer) {
+    /// The account that is paid.
+    pub(crate) fn account(&self) -> &str {
+        &self.0.profile.account
+    }
+
+    /// There may be more.
+    pub(crate) fn more(&self) -> WorkerAnswer {
+        WorkerAnswer::ExtendedCompareBalance { error_code: 1 }
+    }
+
+    /// That was all.
+    pub(crate) fn done(self) -> (AwaitComplete, WorkerAnswer) {
         (AwaitComplete(self.0), WorkerAnswer::ExtendedCompareBalance { error_code: 0 })
     }
 }
@@ -121,7 +176,7 @@ impl AwaitHandover {
 impl AwaitComplete {
     /// The handshake is over.
     pub(crate) fn complete(self, is_disabled: bool) -> (ReadyWorker, WorkerAnswer) {
-        let AwaitBalance { mut profile, contract, version } = self.0;
+        let AwaitBalance { mut profile, contract, version, .. } = self.0;
         profile.enabled = !is_disabled;
         (ReadyWorker { profile, contract, version }, WorkerAnswer::HandshakeCompleted)
     }
@@ -137,8 +192,10 @@ pub(crate) fn public_name(model: &str) -> Option<&str> {
 mod tests {
     use std::sync::Arc;
 
+    use cocoon_ton::contract::Params;
     use cocoon_units::Coefficient;
     use cocoon_wire::VersionRange;
+    use cocoon_wire::message::SignedPayment;
 
     use super::*;
     use crate::config::ProxyConfig;
@@ -166,10 +223,6 @@ mod tests {
         }
     }
 
-    fn tokens(count: u64) -> AdjustedTokens {
-        AdjustedTokens::new(count)
-    }
-
     #[test]
     fn slots_are_shared_and_the_model_loses_its_hash() {
         let (state, _) = AwaitWorkerConnect.connect(&terms(), &here(), params()).unwrap();
@@ -192,22 +245,51 @@ mod tests {
         assert_eq!(connect(Standing { evidence: Evidence::None, ..here() }), Err(Refusal::NotAttested));
     }
 
+    fn opened(known: u64, durable: u64, committed: u64) -> Opened {
+        let [known, durable, committed] = [known, durable, committed].map(AdjustedTokens::new);
+        Opened { signed: SignedPayment::Empty, marks: Marks { known, durable, committed } }
+    }
+
+    fn compare(told: [u64; 3], opened: Opened) -> Result<(Compared, WorkerAnswer), Refusal> {
+        let (state, _) = AwaitWorkerConnect.connect(&terms(), &here(), params()).unwrap();
+        let [on_chain, in_db, max_tokens] = told.map(AdjustedTokens::new);
+        state.compare_balance(Told { on_chain, in_db, max_tokens }, opened)
+    }
+
     #[test]
     fn a_worker_that_knows_of_commitments_does_not_serve_a_rolled_back_proxy() {
-        let compare = |on_chain, in_db, max| {
-            let (state, _) = AwaitWorkerConnect.connect(&terms(), &here(), params()).unwrap();
-            state.compare_balance(tokens(on_chain), tokens(in_db), tokens(max), tokens(10))
-        };
-        assert_eq!(compare(1, 0, 0).map(|_| ()).unwrap_err(), Refusal::RolledBack);
-        assert_eq!(compare(0, 1, 0).map(|_| ()).unwrap_err(), Refusal::RolledBack);
-        assert!(matches!(compare(0, 0, 10), Ok((Compared::Equal(_), _))));
-        let Ok((Compared::Behind(state), WorkerAnswer::CompareBalance(answer))) = compare(0, 0, 11) else {
+        let books = || opened(10, 8, 5);
+        assert_eq!(compare([6, 0, 0], books()).map(|_| ()).unwrap_err(), Refusal::RolledBack);
+        assert_eq!(compare([0, 9, 0], books()).map(|_| ()).unwrap_err(), Refusal::RolledBack);
+        assert!(matches!(compare([5, 8, 10], books()), Ok((Compared::Equal(_), _))));
+        // Without money nothing is committed.
+        assert_eq!(compare([1, 0, 0], opened(10, 0, 0)).map(|_| ()).unwrap_err(), Refusal::RolledBack);
+    }
+
+    #[test]
+    fn a_worker_that_was_told_more_hands_it_over() {
+        let Ok((Compared::Behind(state), WorkerAnswer::CompareBalance(answer))) = compare([0, 0, 11], opened(10, 8, 5))
+        else {
             panic!("the proxy is behind");
         };
-        assert_eq!(answer.error_code, 1);
-        let (state, _) = state.hand_over(&Bytes::new());
+        assert_eq!((answer.error_code, answer.tokens_committed_to_db.get(), answer.max_tokens.get()), (1, 8, 10));
+        assert_eq!(state.more(), WorkerAnswer::ExtendedCompareBalance { error_code: 1 });
+        let (state, answer) = state.done();
+        assert_eq!(answer, WorkerAnswer::ExtendedCompareBalance { error_code: 0 });
         let (ready, answer) = state.complete(false);
         assert_eq!(answer, WorkerAnswer::HandshakeCompleted);
         assert!(ready.profile.enabled);
+    }
+
+    #[test]
+    fn a_contract_that_was_paid_more_than_is_committed_shows_a_rollback() {
+        let (state, _) = AwaitWorkerConnect.connect(&terms(), &here(), params()).unwrap();
+        let (owner, proxy) = (Address::basechain([1; 32]), Address::basechain([2; 32]));
+        let initial = WorkerState::initial(owner, proxy, [3; 32], &Params::default());
+        let check = |state_of: Option<WorkerState>| state.check_contract(state_of.as_ref(), opened(10, 8, 5).marks);
+        assert_eq!(check(None), Ok(()));
+        assert_eq!(check(Some(WorkerState { tokens: 5, ..initial.clone() })), Ok(()));
+        assert_eq!(check(Some(WorkerState { tokens: 6, ..initial.clone() })), Err(Refusal::RolledBack));
+        assert_eq!(check(Some(WorkerState { state: Lifecycle::Closed, ..initial })), Err(Refusal::ContractClosed));
     }
 }

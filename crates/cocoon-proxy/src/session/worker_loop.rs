@@ -1,4 +1,4 @@
-//! One worker connection: the handshake, then requests out and answers back.
+//! One worker connection after its handshake: requests out and answers back.
 //!
 //! The table of this worker's requests belongs to this task alone, so a part finds its stream
 //! without a lock. Order within an answer is checked here, and a worker that breaks it loses its
@@ -12,32 +12,29 @@ use bytes::Bytes;
 use cocoon_net::{Connection, Event as NetEvent, IncomingQuery, Outbox, SendError};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
-use cocoon_wire::limits::{MESSAGE_MAX, OPAQUE_MAX};
-use cocoon_wire::message::{
-    Answer, FinalInfo, ProxyToWorker, SignedPayment, TokensUsed, WorkerMessage, WorkerQuery, WorkerRun,
-};
+use cocoon_wire::http::HttpResponse;
+use cocoon_wire::limits::MESSAGE_MAX;
+use cocoon_wire::message::{Answer, Proof, ProxyToWorker, TokensUsed, WorkerMessage, WorkerQuery, WorkerRun};
 use cocoon_wire::{RequestId, Version};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
+use tracing::warn;
 
-use super::standing::Standing;
-use super::worker::{AwaitComplete, AwaitWorkerConnect, Compared, ReadyWorker};
-use super::{Refusal, SessionEnd, Violation};
-use crate::core::{Dispatch, Event, RequestKey, WorkerChange, WorkerId};
+use super::proof::{Judge, Seen};
+use super::worker::ReadyWorker;
+use super::worker_handshake::shake_hands;
+use super::{SessionEnd, Violation};
+use crate::core::{Agreed, Dispatch, Event, RequestKey, Word, WorkerChange, WorkerId, clamp};
 use crate::driver::Shared;
-use crate::hub::{Body, Command, Input, WorkerLink};
-use crate::limits::{
-    ABANDONED_MAX, COMMANDS_EXTRA, HANDSHAKE_MESSAGE_MAX, SESSION_HANDSHAKE_TIMEOUT, WORKER_SLOTS_MAX,
-};
+use crate::hub::{Assignment, Command, Input, WorkerLink};
+use crate::limits::{ABANDONED_MAX, COMMANDS_EXTRA, HANDSHAKE_MESSAGE_MAX, WORKER_SLOTS_MAX};
 use crate::stream::{Cancelled, Delivery, Leg, Passage, Stream};
 
 /// Serves one worker until its connection ends, and says why it did.
 pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> SessionEnd {
     connection.set_message_max(HANDSHAKE_MESSAGE_MAX);
-    let handshake = tokio::time::timeout(SESSION_HANDSHAKE_TIMEOUT, shake_hands(connection, shared));
-    let ready = match handshake.await {
-        Ok(Ok(ready)) => ready,
-        Ok(Err(end)) => return end,
-        Err(_) => return SessionEnd::PeerTooSlow,
+    let (ready, judge) = match shake_hands(connection, shared).await {
+        Ok(ready) => ready,
+        Err(end) => return end,
     };
     connection.set_message_max(MESSAGE_MAX);
     if ready.version == Version::Extended {
@@ -46,7 +43,7 @@ pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> Sessi
     let slots = usize::try_from(ready.profile.slots.min(WORKER_SLOTS_MAX)).unwrap_or(usize::MAX);
     let (commands_in, mut commands) = mpsc::channel(slots.saturating_mul(3).saturating_add(COMMANDS_EXTRA));
     let worker = WorkerId(shared.next_id());
-    let link = WorkerLink { commands: commands_in, outbox: connection.outbox() };
+    let link = WorkerLink { commands: commands_in, outbox: connection.outbox(), version: ready.version };
     let ReadyWorker { profile, contract, .. } = ready;
     let joined = Input::WorkerJoined { worker, profile, contract, link };
     if shared.tell(joined).await.is_err() {
@@ -57,6 +54,7 @@ pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> Sessi
         version: ready.version,
         outbox: connection.outbox(),
         shared,
+        judge,
         requests: HashMap::new(),
         abandoned: Abandoned::default(),
         ids: shared.request_ids(),
@@ -67,81 +65,13 @@ pub(crate) async fn serve(connection: &mut Connection, shared: &Shared) -> Sessi
     end
 }
 
-async fn shake_hands(connection: &mut Connection, shared: &Shared) -> Result<ReadyWorker, SessionEnd> {
-    let outbox = connection.outbox();
-    let standing = Standing::of(connection.peer());
-    let (id, query) = next_query(connection).await?;
-    let WorkerQuery::Connect(params) = query else { return Err(refuse(&outbox, id, Refusal::WrongOrder)) };
-    let owner = params.owner_address.clone();
-    let (state, answer) = AwaitWorkerConnect
-        .connect(&shared.terms(), &standing, params)
-        .map_err(|refusal| refuse(&outbox, id, refusal))?;
-    let _ = outbox.answer(id, answer.encode());
-    let (id, query) = next_query(connection).await?;
-    let WorkerQuery::CompareBalance { tokens_committed_to_blockchain, tokens_committed_to_db, max_tokens } = query
-    else {
-        return Err(refuse(&outbox, id, Refusal::WrongOrder));
-    };
-    let known = earned(shared, owner).await?;
-    let (compared, answer) = state
-        .compare_balance(tokens_committed_to_blockchain, tokens_committed_to_db, max_tokens, known)
-        .map_err(|refusal| refuse(&outbox, id, refusal))?;
-    let _ = outbox.answer(id, answer.encode());
-    let state = hand_over(connection, compared).await?;
-    let (id, query) = next_query(connection).await?;
-    let WorkerQuery::HandshakeComplete { is_disabled } = query else {
-        return Err(refuse(&outbox, id, Refusal::WrongOrder));
-    };
-    let (ready, answer) = state.complete(is_disabled);
-    let _ = outbox.answer(id, answer.encode());
-    Ok(ready)
-}
-
-async fn hand_over(connection: &mut Connection, compared: Compared) -> Result<AwaitComplete, SessionEnd> {
-    let state = match compared {
-        Compared::Equal(state) => return Ok(state),
-        Compared::Behind(state) => state,
-    };
-    connection.set_message_max(HANDSHAKE_MESSAGE_MAX.saturating_add(OPAQUE_MAX));
-    let (id, query) = next_query(connection).await?;
-    connection.set_message_max(HANDSHAKE_MESSAGE_MAX);
-    let outbox = connection.outbox();
-    let WorkerQuery::ExtendedCompareBalance { other, .. } = query else {
-        return Err(refuse(&outbox, id, Refusal::WrongOrder));
-    };
-    let (state, answer) = state.hand_over(&other);
-    let _ = outbox.answer(id, answer.encode());
-    Ok(state)
-}
-
-async fn earned(shared: &Shared, owner: String) -> Result<AdjustedTokens, SessionEnd> {
-    let (reply, answer) = oneshot::channel();
-    shared.tell(Input::Earned { owner, reply }).await.map_err(|_| SessionEnd::Shutdown)?;
-    answer.await.map_err(|_| SessionEnd::Shutdown)
-}
-
-async fn next_query(connection: &mut Connection) -> Result<(i64, WorkerQuery), SessionEnd> {
-    match connection.next().await? {
-        NetEvent::Query(IncomingQuery { id, data }) => {
-            Ok((id, WorkerQuery::decode(data).map_err(Violation::Undecodable)?))
-        }
-        NetEvent::Message(_) => Err(Violation::MessageInHandshake.into()),
-        _ => Err(Violation::Unknown.into()),
-    }
-}
-
-fn refuse(outbox: &Outbox, query_id: i64, refusal: Refusal) -> SessionEnd {
-    // The connection ends right after, so a refusal that cannot be queued changes nothing.
-    let _ = outbox.refuse(query_id, 400, &refusal.to_string());
-    refusal.into()
-}
-
 /// A worker that is ready.
 struct WorkerSession<'a> {
     id: WorkerId,
     version: Version,
     outbox: Outbox,
     shared: &'a Shared,
+    judge: Judge,
     requests: HashMap<RequestId, Sent>,
     abandoned: Abandoned,
     ids: RequestIds,
@@ -152,7 +82,10 @@ struct Sent {
     key: RequestKey,
     stream: Arc<Stream>,
     reserved: AdjustedTokens,
+    /// What a receipt must say, where one was asked for.
+    agreed: Option<Agreed>,
     begun: bool,
+    seen: Seen,
 }
 
 impl WorkerSession<'_> {
@@ -182,7 +115,7 @@ impl WorkerSession<'_> {
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Run { dispatch, stream, body } => self.send(dispatch, stream, body).await?,
+                Command::Run(assignment) => self.send(*assignment).await?,
                 Command::Abandon { request_id } => {
                     if self.requests.remove(&request_id).is_some() {
                         self.abandoned.insert(request_id);
@@ -194,33 +127,35 @@ impl WorkerSession<'_> {
         Ok(())
     }
 
-    async fn send(&mut self, dispatch: Dispatch, stream: Arc<Stream>, body: Body) -> Result<(), SessionEnd> {
+    async fn send(&mut self, assignment: Assignment) -> Result<(), SessionEnd> {
+        let Assignment { dispatch, stream, body, signed, tag } = assignment;
         let request_id = self.ids.next();
         let leg = Leg { outbox: self.outbox.clone(), version: self.version, request_id };
         let Some(answer_credit) = stream.attach(leg) else {
             // Cancelled while the command waited: the worker never had it.
-            return self.failed(dispatch.key, never_sent(), TokensUsed::default()).await;
+            return self.failed(dispatch.key, never_sent(), Word::Nothing).await;
         };
         let run = WorkerRun {
             request_id,
             query: body.query,
-            signed_payment: SignedPayment::Empty,
+            signed_payment: signed,
             coefficient: dispatch.coefficient,
             timeout_ms: self.budget_ms(dispatch.budget),
             enable_debug: body.enable_debug,
             token_limit: Some(dispatch.token_limit),
             answer_credit,
-            receipt: None,
-            account_tag: None,
+            receipt: body.receipt.filter(|_| dispatch.receipt.is_some()),
+            account_tag: tag,
         };
         let ticket = match self.outbox.send_tracked(ProxyToWorker::Run(run).encode(self.version)) {
             Ok(ticket) => ticket,
-            Err(error) => return self.failed(dispatch.key, unsendable(&error), TokensUsed::default()).await,
+            Err(error) => return self.failed(dispatch.key, unsendable(&error), Word::Nothing).await,
         };
         if stream.queued(ticket) == Err(Cancelled::Withdrawn) {
-            return self.failed(dispatch.key, never_sent(), TokensUsed::default()).await;
+            return self.failed(dispatch.key, never_sent(), Word::Nothing).await;
         }
-        let sent = Sent { key: dispatch.key, stream, reserved: dispatch.reserved, begun: false };
+        let Dispatch { key, reserved, receipt: agreed, .. } = dispatch;
+        let sent = Sent { key, stream, reserved, agreed, begun: false, seen: Seen::default() };
         self.requests.insert(request_id, sent);
         Ok(())
     }
@@ -253,35 +188,59 @@ impl WorkerSession<'_> {
             Answer::Part { .. } if !sent.begun => return Err(Violation::PartBeforeHead.into()),
             Answer::Head { .. } | Answer::Part { .. } | Answer::Failed { .. } => {}
         }
-        if let Answer::Failed { failure, end, .. } = answer {
-            let key = sent.key;
-            self.requests.remove(&request_id);
-            return self.failed(key, failure, end.unwrap_or_default().tokens).await;
+        let head = match &answer {
+            Answer::Head { response, .. } => Some(HttpResponse::decode(response).map_err(Violation::BadHead)?),
+            Answer::Part { .. } | Answer::Failed { .. } => None,
+        };
+        sent.see(&answer, head.as_ref());
+        if answer.is_last() {
+            return self.last(answer, head).await;
         }
-        self.pass(request_id, answer).await
+        self.pass(answer, head, None).await
     }
 
-    /// Passes a head or part on. The core hears of the first and the last only.
-    async fn pass(&mut self, request_id: RequestId, answer: Answer) -> Result<(), SessionEnd> {
-        let worker = self.id;
+    /// The last message: what it says of usage is judged before anybody hears it.
+    async fn last(&mut self, mut answer: Answer, head: Option<HttpResponse>) -> Result<(), SessionEnd> {
+        let Some(sent) = self.requests.get(&answer.request_id()) else { return Ok(()) };
+        let word = self.judge.word(sent.agreed.as_ref(), sent.reserved, sent.seen, answer.end());
+        let word = word.unwrap_or_else(|reason| {
+            warn!(%reason, "an answer is not paid; blame: worker");
+            Word::Unproved
+        });
+        match &mut answer {
+            Answer::Head { end: Some(end), .. } | Answer::Part { end: Some(end), .. } => {
+                (end.tokens, end.proof) = bill(&word, sent.reserved);
+            }
+            Answer::Head { end: None, .. } | Answer::Part { end: None, .. } | Answer::Failed { .. } => {}
+        }
+        if let Answer::Failed { request_id, failure, .. } = answer {
+            let key = sent.key;
+            self.requests.remove(&request_id);
+            return self.failed(key, failure, word).await;
+        }
+        self.pass(answer, head, Some(word)).await
+    }
+
+    /// Passes a head or part on; `word` comes with the last one. The core hears of the first and the last only.
+    async fn pass(&mut self, answer: Answer, head: Option<HttpResponse>, word: Option<Word>) -> Result<(), SessionEnd> {
+        let (worker, request_id) = (self.id, answer.request_id());
         let Some(sent) = self.requests.get_mut(&request_id) else { return Ok(()) };
         let key = sent.key;
-        let end = answer.end().map(|FinalInfo { tokens, .. }| *tokens);
         let first = !std::mem::replace(&mut sent.begun, true);
         // Room in the queue comes first, so that the event follows the bytes without a pause.
-        let room = match first || end.is_some() {
+        let room = match first || word.is_some() {
             true => Some(self.shared.room().await.map_err(|_| SessionEnd::Shutdown)?),
             false => None,
         };
         let unix_now = || self.shared.unix_now();
-        let delivery = sent.stream.deliver(Passage { answer, reserved: sent.reserved, unix_now: &unix_now })?;
-        let event = match end {
-            Some(tokens) => Some(Event::Ended { key, worker, tokens }),
-            None => first.then_some(Event::AnswerStarted { key, worker }),
-        };
-        if end.is_some() {
+        let delivery = sent.stream.deliver(Passage { answer, head, unix_now: &unix_now })?;
+        if word.is_some() {
             self.requests.remove(&request_id);
         }
+        let event = match word {
+            Some(word) => Some(Event::Ended { key, worker, word }),
+            None => first.then_some(Event::AnswerStarted { key, worker }),
+        };
         if delivery == Delivery::Stalled {
             self.tell(Input::Event(Event::ClientStalled { key, worker })).await?;
         }
@@ -303,12 +262,37 @@ impl WorkerSession<'_> {
         }
     }
 
-    async fn failed(&self, key: RequestKey, failure: Failure, tokens: TokensUsed) -> Result<(), SessionEnd> {
-        self.tell(Input::Event(Event::Failed { key, worker: self.id, failure, tokens })).await
+    async fn failed(&self, key: RequestKey, failure: Failure, word: Word) -> Result<(), SessionEnd> {
+        self.tell(Input::Event(Event::Failed { key, worker: self.id, failure, word })).await
     }
 
     async fn tell(&self, input: Input) -> Result<(), SessionEnd> {
         self.shared.tell(input).await.map_err(|_| SessionEnd::Shutdown)
+    }
+}
+
+impl Sent {
+    /// Takes note of a message, for the judgement of the receipt that will come.
+    fn see(&mut self, answer: &Answer, head: Option<&HttpResponse>) {
+        let bytes = match (answer, head) {
+            (_, Some(head)) => head.payload.len(),
+            (Answer::Head { .. } | Answer::Part { .. } | Answer::Failed { .. }, None) => answer.body_len(),
+        };
+        if let Some(head) = head {
+            self.seen.status = Some(head.status);
+        }
+        self.seen.bytes = self.seen.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        // One that the client gave up on is paid for what was produced, be it delivered or not.
+        self.seen.broke_off = matches!(answer, Answer::Failed { .. }) && !self.stream.is_cancelled();
+    }
+}
+
+/// What a client is told of a word's worth.
+fn bill(word: &Word, reserved: AdjustedTokens) -> (TokensUsed, Option<Proof>) {
+    match word {
+        Word::Nothing | Word::Unproved => (TokensUsed::default(), None),
+        Word::Claimed(tokens) => (clamp(tokens, reserved).0, None),
+        Word::Proved { tokens, proof } => (*tokens, Some(proof.clone())),
     }
 }
 

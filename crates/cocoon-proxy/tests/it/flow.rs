@@ -223,7 +223,7 @@ async fn a_drain_lets_running_requests_finish_and_ends_the_proxy() {
     client.answer().await;
     let Answer::Part { end: Some(_), .. } = client.answer().await else { panic!("no end") };
     client.peer.ended().await;
-    world.proxy.join_next().await.unwrap().unwrap();
+    world.proxy.join_next().await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a script expects one message and fails on any other")]
 
 mod flow;
+mod ground;
 mod hostile;
+mod money;
 mod peers;
 mod recorded;
 mod terms;

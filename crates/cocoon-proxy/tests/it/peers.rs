@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cocoon_net::memory::{LinkOptions, MemoryNetwork};
 use cocoon_net::{Connection, ConnectionError, Dialer, Event, Outbox, QueryError};
-use cocoon_proxy::{Hex32, Proxy, ProxyConfig, ProxyHandle, ProxyTerms};
+use cocoon_proxy::{Hex32, Proxy, ProxyConfig, ProxyError, ProxyHandle, ProxyTerms};
 use cocoon_units::{AdjustedTokens, Coefficient, FixedClock, UnixTime};
 use cocoon_wire::http::{HttpRequest, HttpResponse};
 use cocoon_wire::message::{
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct World {
     pub(crate) network: MemoryNetwork,
     pub(crate) handle: ProxyHandle,
-    pub(crate) proxy: JoinSet<()>,
+    pub(crate) proxy: JoinSet<Result<(), ProxyError>>,
 }
 
 pub(crate) fn config() -> ProxyConfig {

@@ -30,7 +30,8 @@ pub struct Transaction {
     pub in_message: Option<Message>,
     /// What it sent, in order.
     pub out_messages: Vec<Message>,
-    /// All fees that it took.
+    /// What validators took for it: storage, gas, and their part of what its messages cost to forward. See
+    /// [`Transaction::cost`].
     pub fees: Nano,
     /// How it ended.
     pub outcome: Outcome,
@@ -49,6 +50,8 @@ pub struct Message {
     pub body: Cell,
     /// Whether it carries code for its destination.
     pub has_state_init: bool,
+    /// What its sender paid on top of the value for those who forward it; none for a message from or to the outside.
+    pub forward_fee: Nano,
 }
 
 /// The three kinds of message, and what cannot be told.
@@ -102,6 +105,14 @@ pub struct Outcome {
 }
 
 impl Transaction {
+    /// What it cost the account beside what it sent: the balance after it is the balance before it, plus what came in, less
+    /// what went out, less this.
+    #[must_use]
+    pub fn cost(&self) -> Nano {
+        let forwarding = self.out_messages.iter().map(|message| message.forward_fee.get());
+        Nano::new(forwarding.fold(self.fees.get(), u64::saturating_add))
+    }
+
     /// Reads a transaction of `account` from its cell.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Addresses of contracts: the hash of code and initial data. Nobody registers a client or worker; a proxy knows its
 //! own by computing where they must be.
 
+use tycho_types::boc::Boc;
 use tycho_types::cell::{Cell, CellBuilder};
 
 use super::client::ClientState;
@@ -31,6 +32,26 @@ impl StateInit {
     #[must_use]
     pub fn address(&self) -> Address {
         Address::basechain(self.to_cell().repr_hash().0)
+    }
+
+    /// The same as a bag of cells, in which form it is kept.
+    #[must_use]
+    pub fn to_boc(&self) -> Vec<u8> {
+        Boc::encode(self.to_cell())
+    }
+
+    /// Reads what was kept. It is the contract at [`Self::address`] and no other, whoever wrote it.
+    ///
+    /// # Errors
+    ///
+    /// When it is no bag of cells, or no state with code and data.
+    pub fn from_boc(bytes: &[u8]) -> Result<Self, StateError> {
+        let what = "state of a new contract";
+        let malformed = |reason| StateError::Malformed { what, field: "bag of cells", reason };
+        let cell = Boc::decode(bytes).map_err(|_| malformed("not one"))?;
+        let init = cell.parse::<tycho_types::models::StateInit>().map_err(|_| malformed("another layout"))?;
+        let (Some(code), Some(data)) = (init.code, init.data) else { return Err(malformed("without code or data")) };
+        Ok(Self { code, data })
     }
 }
 

@@ -10,11 +10,13 @@
 //! address commits to network, prices and codes, so no payment is good elsewhere. Spec: `ton.md` 1.5.
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use tycho_types::boc::Boc;
 use tycho_types::cell::Cell;
 
 use super::codec::{Reader, StateError, Writer};
 use super::op;
 use crate::address::Address;
+use crate::limits::SIGNED_BOC_BYTES_MAX;
 
 const WHAT: &str = "signed message";
 
@@ -249,6 +251,25 @@ impl Envelope {
         }
         reader.end()?;
         Ok(Self { signed: payment.with_signature(signature), excesses_to })
+    }
+
+    /// The bytes in which it travels from node to node: the body as a bag of cells, as in the original.
+    #[must_use]
+    pub fn to_boc(&self) -> Vec<u8> {
+        Boc::encode(self.to_cell())
+    }
+
+    /// Reads what a node sent. Nothing says yet that the signature is right.
+    ///
+    /// # Errors
+    ///
+    /// When it is longer than [`SIGNED_BOC_BYTES_MAX`], no bag of cells, or not the layout to the bit.
+    pub fn from_boc(bytes: &[u8]) -> Result<Self, StateError> {
+        let malformed = |reason| StateError::Malformed { what: WHAT, field: "bag of cells", reason };
+        if bytes.len() > SIGNED_BOC_BYTES_MAX {
+            return Err(malformed("longer than any signed message"));
+        }
+        Self::parse(&Boc::decode(bytes).map_err(|_| malformed("not one"))?)
     }
 }
 

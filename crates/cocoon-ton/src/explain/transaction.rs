@@ -20,7 +20,7 @@ pub fn transaction(transaction: &Transaction, names: &Names) -> Vec<Line> {
     for message in &transaction.out_messages {
         lines.extend(sent(message, names));
     }
-    lines.push(Line::new("fees", transaction.fees.show()));
+    lines.push(Line::new("fees", transaction.cost().show()));
     lines
 }
 

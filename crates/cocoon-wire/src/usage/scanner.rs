@@ -1,6 +1,7 @@
 //! An incremental JSON scanner that knows only the way to `usage`.
 //!
 //! It keeps one bit a level (object or array), the path of the first few levels, and one short key.
+//! It stops at the edges of a usage object and of the costs in it, so that whoever edits knows the place.
 //! It is lenient: whatever is not JSON is skipped or stops it, and never fails.
 
 use memchr::memchr2;
@@ -28,6 +29,27 @@ impl Counts {
         self.completion = later.completion.or(self.completion);
         self.reasoning = later.reasoning.or(self.reasoning);
     }
+}
+
+/// A place in the bytes that an edit needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edge {
+    /// Just behind the brace that opens a usage object.
+    UsageOpened,
+    /// Just behind the brace that closes it; and whether it had members.
+    UsageClosed { has_members: bool },
+    /// Just behind the first byte of a cost's value.
+    CostStarted(CostField),
+    /// At the first byte behind a cost's value.
+    CostEnded,
+}
+
+/// A member of a usage object that says what the answer costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CostField {
+    Prompt,
+    Completion,
+    Total,
 }
 
 /// What a container is on the way to `usage`.
@@ -59,6 +81,7 @@ enum Key {
     CompletionDetails,
     Cached,
     Reasoning,
+    Cost(CostField),
 }
 
 impl Key {
@@ -73,6 +96,9 @@ impl Key {
             b"completion_tokens_details" | b"output_tokens_details" => Self::CompletionDetails,
             b"cached_tokens" => Self::Cached,
             b"reasoning_tokens" => Self::Reasoning,
+            b"prompt_total_cost" => Self::Cost(CostField::Prompt),
+            b"completion_total_cost" => Self::Cost(CostField::Completion),
+            b"total_cost" => Self::Cost(CostField::Total),
             _ => Self::Other,
         }
     }
@@ -127,6 +153,10 @@ pub(super) struct Scanner {
     /// Of the usage object that is open.
     open: Counts,
     open_is_malformed: bool,
+    open_has_members: bool,
+    /// Whether the value that is being read is a cost.
+    in_cost: bool,
+    edge: Option<Edge>,
     counts: Counts,
     is_malformed: bool,
     // What the filter asks about the current document.
@@ -170,11 +200,30 @@ impl Scanner {
             && (!started || self.is_object)
     }
 
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
-        while let Some((&byte, rest)) = bytes.split_first() {
-            bytes = match self.state {
-                State::Blind => return,
-                State::Text => self.skip_text(bytes),
+    /// Takes all bytes, whatever edges there are.
+    pub(super) fn feed_all(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let fed = self.feed(bytes);
+            bytes = bytes.get(fed..).unwrap_or_default();
+        }
+    }
+
+    /// The edge that the last [`Self::feed`] stopped at.
+    pub(super) const fn edge(&self) -> Option<Edge> {
+        self.edge
+    }
+
+    /// Takes bytes up to the next edge, or all of them; says how many. An edge that takes none changes the state, so the
+    /// next call goes on.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> usize {
+        self.edge = None;
+        let mut left = bytes;
+        while let Some((&byte, rest)) = left.split_first()
+            && self.edge.is_none()
+        {
+            left = match self.state {
+                State::Blind => return bytes.len(),
+                State::Text => self.skip_text(left),
                 State::TextEscape => {
                     self.state = State::Text;
                     rest
@@ -187,13 +236,14 @@ impl Scanner {
                     if self.number_byte(value, byte) {
                         rest
                     } else {
-                        bytes
+                        left
                     }
                 }
                 State::Word => {
                     if is_end_of_word(byte) {
                         self.state = State::Between;
-                        bytes
+                        self.value_ends();
+                        left
                     } else {
                         rest
                     }
@@ -204,6 +254,7 @@ impl Scanner {
                 }
             };
         }
+        bytes.len().saturating_sub(left.len())
     }
 
     /// Skips to the end of a string or of the bytes.
@@ -215,6 +266,9 @@ impl Scanner {
             Some(b'\\') => State::TextEscape,
             Some(_) | None => State::Between,
         };
+        if self.state == State::Between {
+            self.value_ends();
+        }
         bytes.get(end.saturating_add(1)..).unwrap_or_default()
     }
 
@@ -232,6 +286,7 @@ impl Scanner {
                 self.key = Key::Other;
                 self.key_len = 0;
                 let matters = self.place() != Place::Other;
+                self.open_has_members |= self.place() == Place::Usage;
                 self.state = if matters { State::KeyText } else { State::Text };
             }
             b'"' => {
@@ -325,7 +380,9 @@ impl Scanner {
         if place == Place::Usage {
             self.open = Counts::default();
             self.open_is_malformed = false;
+            self.open_has_members = false;
             self.has_usage = true;
+            self.edge = Some(Edge::UsageOpened);
         }
         if let Some(slot) = self.places.get_mut(self.depth) {
             *slot = place;
@@ -354,7 +411,11 @@ impl Scanner {
             return;
         }
         match self.place() {
-            Place::Usage => self.commit(),
+            Place::Usage => {
+                self.commit();
+                self.in_cost = false;
+                self.edge = Some(Edge::UsageClosed { has_members: self.open_has_members });
+            }
             Place::Choices if self.choices == Choices::Unseen => self.choices = Choices::Empty,
             Place::Other
             | Place::Top
@@ -367,6 +428,7 @@ impl Scanner {
         self.objects >>= 1;
         self.expects_key = false;
         self.key = Key::Other;
+        self.value_ends();
         if self.depth == 0 {
             self.documents = self.documents.saturating_add(1);
         }
@@ -384,6 +446,19 @@ impl Scanner {
     fn value_starts(&mut self) {
         if self.place() == Place::Choices {
             self.choices = Choices::Filled;
+        }
+        if let (Place::Usage, Key::Cost(field), false) = (self.place(), self.key, self.in_cost) {
+            self.in_cost = true;
+            self.edge = Some(Edge::CostStarted(field));
+        }
+    }
+
+    /// A value may have ended; a key's text ends here too, and parts of a cost that is no number.
+    fn value_ends(&mut self) {
+        if self.in_cost && self.place() == Place::Usage {
+            self.in_cost = false;
+            self.key = Key::Other;
+            self.edge = Some(Edge::CostEnded);
         }
     }
 

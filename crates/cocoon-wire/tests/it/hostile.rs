@@ -2,8 +2,11 @@
 //! what arrived, or be taken for something else.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use cocoon_units::Coefficient;
+use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::message::{
-    Answer, ClientAnswer, ClientMessage, ClientQuery, ProxyToClient, ProxyToWorker, WorkerMessage, WorkerQuery,
+    Answer, ClientAnswer, ClientMessage, ClientQuery, FinalInfo, HandedReceipt, Proof, ProxyToClient, ProxyToWorker,
+    SettledRequest, SignedPayment, WorkerMessage, WorkerQuery, WorkerRun, decode_handover, encode_handover,
 };
 use cocoon_wire::packet::{FrameDecoder, FrameError, Packet, PacketOut, encode_frame};
 use cocoon_wire::router_record::{RouterRecord, RouterRecordError};
@@ -214,6 +217,106 @@ fn a_packet_of_ours_that_is_too_large_is_refused_here() {
     let refused = encode_frame(0, &PacketOut::Message { data: &data }, &mut bytes);
     assert!(matches!(refused, Err(FrameError::TooLarge { .. })));
     assert_eq!(bytes, &b"before"[..]);
+}
+
+/// A last message of each kind, with a receipt of that length.
+fn ends(receipt_len: usize) -> [Answer; 3] {
+    let request_id = RequestId::new([1; 32]);
+    let proof = Proof { receipt: vec![7; receipt_len].into(), evidence: None };
+    let end = Some(FinalInfo { proof: Some(proof), ..FinalInfo::default() });
+    let failure = Failure::new(Blame::Worker, FailureCode::Cancelled, "no");
+    [
+        Answer::Head { request_id, response: Bytes::new().into(), end: end.clone() },
+        Answer::Part { request_id, body: Bytes::new().into(), end: end.clone() },
+        Answer::Failed { request_id, failure, end },
+    ]
+}
+
+#[test]
+fn oversize_receipt() {
+    let v = Version::Extended;
+    let too_long = Err(DecodeError::TooLong("receipt"));
+    for answer in ends(4_097) {
+        assert_eq!(
+            WorkerMessage::decode(v, WorkerMessage::Answer(answer.clone()).encode(v).to_bytes()).map(drop),
+            too_long
+        );
+        assert_eq!(ProxyToClient::decode(v, ProxyToClient::Answer(answer).encode(v).to_bytes()).map(drop), too_long);
+    }
+    let [Answer::Head { request_id, end: Some(info), .. }, ..] = ends(4_097) else { panic!("the first is a head") };
+    let settled = ProxyToClient::Settled { request_id, info };
+    assert_eq!(ProxyToClient::decode(v, settled.encode(v).to_bytes()).map(drop), too_long);
+    let receipt = Some(Bytes::from(vec![7; 4_097]));
+    let settled = vec![SettledRequest { id: [1; 32], tokens: Default::default(), receipt }];
+    let answer = ClientAnswer::SettledRequests(settled).encode().to_bytes();
+    assert_eq!(ClientAnswer::decode(answer).map(drop), too_long);
+    let handed = HandedReceipt { receipt: vec![7; 4_097].into(), account_tag: Bytes::new() };
+    assert_eq!(decode_handover(encode_handover(&[handed]).to_bytes()).map(drop), too_long);
+}
+
+#[test]
+fn receipt_on_an_original_leg() {
+    for answer in ends(9) {
+        let data = WorkerMessage::Answer(answer).encode(Version::Extended).to_bytes();
+        for version in [Version::V0, Version::V1, Version::V2] {
+            let refused = WorkerMessage::decode(version, data.clone());
+            assert!(matches!(refused, Err(DecodeError::UnknownConstructor(_))), "{version:?}");
+        }
+    }
+}
+
+#[test]
+fn oversize_account_tag() {
+    let too_long = Err(DecodeError::TooLong("account_tag"));
+    let handed = HandedReceipt { receipt: Bytes::new(), account_tag: vec![7; 513].into() };
+    assert_eq!(decode_handover(encode_handover(&[handed]).to_bytes()).map(drop), too_long);
+    let run = ProxyToWorker::Run(WorkerRun {
+        request_id: RequestId::new([1; 32]),
+        query: Bytes::new().into(),
+        signed_payment: SignedPayment::Empty,
+        coefficient: Coefficient::ONE,
+        timeout_ms: 1,
+        enable_debug: false,
+        token_limit: None,
+        answer_credit: None,
+        receipt: None,
+        account_tag: Some(vec![7; 513].into()),
+    });
+    let v = Version::Extended;
+    assert_eq!(ProxyToWorker::decode(v, run.encode(v).to_bytes()).map(drop), too_long);
+}
+
+#[test]
+fn too_many_requests_asked_about() {
+    let query = ClientQuery::GetSettledRequests { ids: vec![[1; 32]; 257] };
+    assert_eq!(ClientQuery::decode(query.encode().to_bytes()), Err(DecodeError::TooLong("ids")));
+}
+
+#[test]
+fn oversize_evidence() {
+    let answer = ClientAnswer::Evidence(vec![b' '; (1 << 20) + 1].into());
+    assert_eq!(ClientAnswer::decode(answer.encode().to_bytes()), Err(DecodeError::TooLong("document")));
+}
+
+#[test]
+fn vectors_of_receipts_and_ids_of_2_pow_31() {
+    for encoded in [encode_handover(&[]), ClientQuery::GetSettledRequests { ids: Vec::new() }.encode()] {
+        let mut bytes = encoded.to_bytes().to_vec();
+        for count in [1, 0x7fff_ffff, u32::MAX] {
+            let at = bytes.len() - 4;
+            bytes[at..].copy_from_slice(&u32::to_le_bytes(count));
+            assert!(decode_handover(bytes.clone().into()).is_err(), "{count}");
+            assert!(ClientQuery::decode(bytes.clone().into()).is_err(), "{count}");
+        }
+    }
+}
+
+#[test]
+fn trailing_bytes_behind_a_handover() {
+    let mut bytes = encode_handover(&[]).to_bytes().to_vec();
+    assert_eq!(decode_handover(bytes.clone().into()), Ok(Vec::new()));
+    bytes.extend_from_slice(&[0; 4]);
+    assert!(decode_handover(bytes.into()).is_err());
 }
 
 #[test]

@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use cocoon_units::{AdjustedTokens, Coefficient};
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::message::{
-    Answer, ClientMessage, ClientRun, FinalInfo, LoadReport, ProxyToClient, ProxyToWorker, RequestPayment,
-    SignedPayment, TokensUsed, WorkerMessage, WorkerRun,
+    Answer, ClientAnswer, ClientMessage, ClientQuery, ClientRun, FinalInfo, HandedReceipt, LoadReport, Proof,
+    ProxyToClient, ProxyToWorker, ReceiptAsk, RequestPayment, SettledRequest, SignedPayment, TokensUsed, WorkerMessage,
+    WorkerRun, decode_handover, encode_handover,
 };
 use cocoon_wire::packet::{FrameDecoder, Packet, PacketOut, encode_frame, frame_parts};
 use cocoon_wire::{Encoded, RequestId, Sealed, Version};
@@ -52,15 +53,26 @@ fn signed_payment() -> impl Strategy<Value = SignedPayment> {
     ]
 }
 
+/// As long as there are receipts. A hash of zeros is how the wire says that there is none.
+fn proof() -> impl Strategy<Value = Proof> {
+    let hash = prop::option::of(any::<[u8; 32]>()).prop_map(|hash| hash.filter(|hash| *hash != [0; 32]));
+    let len = prop_oneof![1..8_usize, 250..260_usize, Just(1_000_usize), Just(4_096_usize)];
+    (len, hash).prop_map(|(len, evidence)| Proof { receipt: vec![7; len].into(), evidence })
+}
+
+fn receipt_ask() -> impl Strategy<Value = Option<ReceiptAsk>> {
+    prop::option::of(any::<([u8; 32], [u8; 32])>().prop_map(|(id, salt)| ReceiptAsk { id, salt }))
+}
+
 prop_compose! {
     fn final_info()(
         kinds in [tokens(), tokens(), tokens(), tokens(), tokens()],
         debug in any::<bool>(),
         times in any::<bool>(),
+        proof in prop::option::of(proof()),
     ) -> FinalInfo {
         let [prompt, cached, completion, reasoning, total] = kinds;
         FinalInfo {
-            proof: None,
             tokens: TokensUsed { prompt, cached, completion, reasoning, total },
             worker_debug: debug.then(|| "worker".to_owned()),
             proxy_debug: debug.then(|| "proxy".to_owned()),
@@ -68,6 +80,7 @@ prop_compose! {
             worker_end: times.then_some(2.5),
             proxy_start: times.then_some(0.5),
             proxy_end: times.then_some(1e9),
+            proof,
         }
     }
 }
@@ -111,10 +124,11 @@ prop_compose! {
         min_config_version in any::<i32>(),
         enable_debug in any::<bool>(),
         answer_credit in prop::option::of(count()),
+        receipt in receipt_ask(),
     ) -> ClientRun {
         ClientRun {
             request_id, model, query, max_coefficient, max_tokens, timeout_ms,
-            min_config_version, enable_debug, answer_credit, receipt: None,
+            min_config_version, enable_debug, answer_credit, receipt,
         }
     }
 }
@@ -129,10 +143,12 @@ prop_compose! {
         enable_debug in any::<bool>(),
         token_limit in prop::option::of(count()),
         answer_credit in prop::option::of(count()),
+        receipt in receipt_ask(),
+        account_tag in prop::option::of((0..=512_usize).prop_map(|len| Bytes::from(vec![9; len]))),
     ) -> WorkerRun {
         WorkerRun {
             request_id, query, signed_payment, coefficient, timeout_ms, enable_debug,
-            token_limit, answer_credit, receipt: None, account_tag: None,
+            token_limit, answer_credit, receipt, account_tag,
         }
     }
 }
@@ -173,6 +189,9 @@ fn carried(answer: Answer, version: Version, is_client_leg: bool) -> Answer {
             }
             if version == Version::V0 {
                 return FinalInfo { tokens: end.tokens, ..FinalInfo::default() };
+            }
+            if version != Version::Extended {
+                end.proof = None;
             }
             if version == Version::V1 {
                 (end.worker_start, end.worker_end) = (None, None);
@@ -222,7 +241,7 @@ proptest! {
         let data = ClientMessage::Run(run.clone()).encode(version).to_bytes();
         let mut expected = run;
         if version != Version::Extended {
-            expected.answer_credit = None;
+            (expected.answer_credit, expected.receipt) = (None, None);
         }
         if version == Version::V0 {
             expected.enable_debug = false;
@@ -236,6 +255,7 @@ proptest! {
         let mut expected = run;
         if version != Version::Extended {
             (expected.answer_credit, expected.token_limit) = (None, None);
+            (expected.receipt, expected.account_tag) = (None, None);
         }
         if version == Version::V0 {
             expected.enable_debug = false;
@@ -269,12 +289,49 @@ proptest! {
     }
 
     #[test]
+    fn what_settles_a_request(
+        request_id in request_id(), info in final_info(), ids in vec(any::<[u8; 32]>(), 0..=256),
+        sha256 in any::<[u8; 32]>(), tokens in tokens(), len in 0..=4_096_usize,
+    ) {
+        let message = ProxyToClient::Settled { request_id, info };
+        let data = message.encode(Version::Extended).to_bytes();
+        for version in [Version::V0, Version::V1, Version::V2] {
+            prop_assert!(ProxyToClient::decode(version, data.clone()).is_err(), "an original leg knows no such message");
+        }
+        prop_assert_eq!(ProxyToClient::decode(Version::Extended, data), Ok(message));
+
+        for query in [ClientQuery::GetSettledRequests { ids: ids.clone() }, ClientQuery::GetEvidence { sha256 }] {
+            prop_assert_eq!(ClientQuery::decode(query.encode().to_bytes()), Ok(query));
+        }
+        let receipt = (len > 0).then(|| Bytes::from(vec![7; len]));
+        let settled = |id| SettledRequest { id, tokens, receipt: receipt.clone() };
+        for answer in [
+            ClientAnswer::SettledRequests(ids.into_iter().map(settled).collect()),
+            ClientAnswer::Evidence(Bytes::from(vec![b'{'; len])),
+        ] {
+            prop_assert_eq!(ClientAnswer::decode(answer.encode().to_bytes()), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn handed_receipts(lens in vec((0..=4_096_usize, 0..=512_usize), 0..20)) {
+        let receipts: Vec<HandedReceipt> = lens
+            .into_iter()
+            .map(|(receipt, tag)| HandedReceipt { receipt: vec![1; receipt].into(), account_tag: vec![2; tag].into() })
+            .collect();
+        prop_assert_eq!(decode_handover(encode_handover(&receipts).to_bytes()), Ok(receipts));
+    }
+
+    #[test]
     fn messages_do_not_panic_on_any_bytes(version in version(), data in vec(any::<u8>(), 0..200)) {
         let data = Bytes::from(data);
         let _ = ClientMessage::decode(version, data.clone());
         let _ = ProxyToClient::decode(version, data.clone());
         let _ = ProxyToWorker::decode(version, data.clone());
-        let _ = WorkerMessage::decode(version, data);
+        let _ = WorkerMessage::decode(version, data.clone());
+        let _ = ClientQuery::decode(data.clone());
+        let _ = ClientAnswer::decode(data.clone());
+        let _ = decode_handover(data);
     }
 
     #[test]

@@ -104,6 +104,18 @@ impl Embedded {
     }
 }
 
+/// How many tokens the prompt of a request has, as this engine counts and reports them: for whoever checks a receipt.
+///
+/// # Errors
+/// Why the engine would refuse the request.
+pub fn count_prompt(llm: &Llm, route: Route, body: Bytes) -> Result<u64, String> {
+    let request = EngineRequest { route, content_type: None, accept: None, body: body.into(), token_limit: None };
+    let asked = Asked::read(llm, &request).map_err(|refusal| refusal.message().to_owned())?;
+    // Every choice has the same prompt, and it counts once.
+    let prompt = asked.generations.first().map_or(0, |one| one.prompt_tokens.len());
+    Ok(u64::try_from(prompt).unwrap_or(u64::MAX))
+}
+
 #[async_trait]
 impl Engine for Embedded {
     fn models(&self) -> Vec<EngineModel> {

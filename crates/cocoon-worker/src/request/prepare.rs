@@ -23,11 +23,18 @@ pub(super) struct Prepared {
     pub(super) choices: u32,
 }
 
-/// Opens the envelope and enforces what was agreed; `served` is the model that this worker registered.
-pub(super) fn prepare(run: &WorkerRun, served: Option<&str>) -> Result<Prepared, Failure> {
-    let envelope = HttpRequest::decode(&run.query).map_err(|_| {
-        Failure::new(Blame::Proxy, FailureCode::ProtocolViolation, "the request's envelope is malformed")
-    })?;
+/// Opens the envelope.
+pub(super) fn open(run: &WorkerRun) -> Result<HttpRequest, Failure> {
+    HttpRequest::decode(&run.query)
+        .map_err(|_| Failure::new(Blame::Proxy, FailureCode::ProtocolViolation, "the request's envelope is malformed"))
+}
+
+/// Enforces what was agreed; `served` is the model that this worker registered.
+pub(super) fn prepare(
+    envelope: HttpRequest,
+    tokens_max: Option<u32>,
+    served: Option<&str>,
+) -> Result<Prepared, Failure> {
     let route = Route::parse(&envelope.method, &envelope.url)
         .ok_or_else(|| refused(FailureCode::BadRequest, "this method and path are not served by workers"))?;
     let content_type = media_type(&envelope, "content-type")?;
@@ -39,7 +46,7 @@ pub(super) fn prepare(run: &WorkerRun, served: Option<&str>) -> Result<Prepared,
             Ok(Prepared { request, streamed: false, choices: 1 })
         }
         Route::ChatCompletions | Route::Completions => {
-            let (body, fields, token_limit) = limited_body(envelope.payload, run.token_limit, served)?;
+            let (body, fields, token_limit) = limited_body(envelope.payload, tokens_max, served)?;
             let request = EngineRequest { route, content_type, accept, body: Sealed::new(body), token_limit };
             Ok(Prepared { request, streamed: fields.streamed, choices: fields.choices })
         }
@@ -162,8 +169,12 @@ mod tests {
         }
     }
 
+    fn prepare_run(run: &WorkerRun, served: Option<&str>) -> Result<Prepared, Failure> {
+        prepare(open(run)?, run.token_limit, served)
+    }
+
     fn chat(body: &str, limit: Option<u32>) -> Result<Prepared, Failure> {
-        prepare(&run("POST", "/v1/chat/completions", &[("Content-Type", "application/json")], body, limit), SERVED)
+        prepare_run(&run("POST", "/v1/chat/completions", &[("Content-Type", "application/json")], body, limit), SERVED)
     }
 
     #[track_caller]
@@ -237,7 +248,7 @@ mod tests {
     #[test]
     fn engine_metrics_and_traversal_are_refused() {
         for (method, url) in [("GET", "/metrics"), ("GET", "/slots"), ("POST", "/v1/chat/completions/../../metrics")] {
-            let failure = prepare(&run(method, url, &[], "{}", None), SERVED).unwrap_err();
+            let failure = prepare_run(&run(method, url, &[], "{}", None), SERVED).unwrap_err();
             assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest), "{url}");
         }
     }
@@ -248,11 +259,11 @@ mod tests {
             &[("Content-Type", "application/json"), ("content-type", "text/plain")][..],
             &[("Accept", "text/event-stream\u{e9}")],
         ] {
-            assert!(prepare(&run("POST", "/v1/completions", headers, "{}", None), SERVED).is_err());
+            assert!(prepare_run(&run("POST", "/v1/completions", headers, "{}", None), SERVED).is_err());
         }
         let headers =
             [("Authorization", "Bearer x"), ("Host", "evil"), ("Accept", "*/*"), ("Content-Type", "application/json")];
-        let request = prepare(&run("POST", "/v1/completions", &headers, "{}", None), SERVED).unwrap().request;
+        let request = prepare_run(&run("POST", "/v1/completions", &headers, "{}", None), SERVED).unwrap().request;
         assert_eq!(request.accept.as_deref(), Some("*/*"));
         assert_eq!(request.content_type.as_deref(), Some("application/json"));
     }

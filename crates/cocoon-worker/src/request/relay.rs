@@ -53,12 +53,12 @@ impl<'a> Relay<'a> {
     }
 
     /// Tells of an early end.
-    pub(super) fn fail(&mut self, stop: &Stop) {
+    pub(super) async fn fail(&mut self, stop: &Stop) {
         let delivered = self.streamed && stop.bills_delivered();
         let used = if delivered { self.meter.usage() } else { Usage::default() };
         if let Some(reply) = self.reply.take() {
             self.shared.metrics.count_usage(used);
-            finish_early(self.shared, reply, stop, used);
+            finish_early(self.shared, reply, stop, used).await;
         }
     }
 
@@ -104,7 +104,7 @@ impl<'a> Relay<'a> {
             let envelope = reply.head(&head, payload.clone())?;
             if self.watch.has_room(envelope.len()) {
                 self.watch.spend(envelope.len());
-                self.take_reply()?.finish_with_head(envelope, usage)?;
+                self.take_reply()?.finish_with_head(envelope, &payload, usage).await?;
                 return Ok(usage);
             }
         }
@@ -166,7 +166,7 @@ impl<'a> Relay<'a> {
             self.reply()?.part(piece)?;
         }
         self.watch.spend(body.len());
-        self.take_reply()?.finish_with_part(body, usage)?;
+        self.take_reply()?.finish_with_part(body, usage).await?;
         Ok(usage)
     }
 

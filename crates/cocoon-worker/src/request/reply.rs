@@ -4,16 +4,20 @@
 //! in one message and failures with blame. Original nodes get a head without a body first, as their
 //! own worker sends it, and failures as HTTP responses, because the typed ones crash their clients.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use cocoon_net::SendError;
-use cocoon_units::{Coefficient, Multipliers, UnixTime, Usage};
+use cocoon_receipt::Outcome;
+use cocoon_units::{AdjustedUsage, Coefficient, Multipliers, UnixTime, Usage};
 use cocoon_wire::failure::{Failure, openai_error_body};
 use cocoon_wire::http::HttpResponse;
-use cocoon_wire::message::{Answer, FinalInfo, TokensUsed, WorkerMessage, WorkerRun};
+use cocoon_wire::message::{Answer, FinalInfo, Proof, WorkerMessage, WorkerRun};
 use cocoon_wire::{RequestId, Sealed, Version};
 
 use super::{Leg, Stop};
 use crate::error::EngineError;
+use crate::receipts::{Ending, Open};
 use crate::worker::Shared;
 
 /// Status and headers of an answer.
@@ -34,6 +38,13 @@ pub(super) struct Reply<'a> {
     started: UnixTime,
     debug: bool,
     sent: Sent,
+    /// Of the head that was sent.
+    status: Option<u16>,
+    /// As this worker registered it.
+    model: Option<Arc<str>>,
+    receipt: Option<Open>,
+    /// The proxy's seal on whose request it is, kept with the receipt.
+    tag: Option<Bytes>,
 }
 
 /// What the proxy has got so far.
@@ -45,7 +56,13 @@ enum Sent {
 }
 
 impl<'a> Reply<'a> {
-    pub(super) fn new(shared: &'a Shared, leg: Leg, run: &WorkerRun) -> Self {
+    pub(super) fn new(
+        shared: &'a Shared,
+        leg: Leg,
+        run: &WorkerRun,
+        model: Option<Arc<str>>,
+        receipt: Option<Open>,
+    ) -> Self {
         Self {
             shared,
             leg,
@@ -55,6 +72,17 @@ impl<'a> Reply<'a> {
             started: shared.clock.unix_now(),
             debug: run.enable_debug,
             sent: Sent::Nothing,
+            status: None,
+            model,
+            receipt,
+            tag: run.account_tag.clone(),
+        }
+    }
+
+    /// Takes the request's body for the receipt, before anything is changed in it.
+    pub(super) fn read_request(&mut self, body: &Bytes) {
+        if let Some(receipt) = &mut self.receipt {
+            receipt.read_request(body);
         }
     }
 
@@ -82,6 +110,7 @@ impl<'a> Reply<'a> {
             headers.push(("X-Cocoon-Worker-End".to_owned(), timestamp(self.shared.clock.unix_now())));
         }
         let is_event_stream = head.content_type.as_deref().is_some_and(|value| value.starts_with("text/event-stream"));
+        self.status = Some(head.status);
         self.sent = if is_event_stream { Sent::HeadOfEventStream } else { Sent::Head };
         let reason = http::StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
         HttpResponse { status: head.status, reason: reason.unwrap_or_default().to_owned(), headers, payload }
@@ -94,25 +123,36 @@ impl<'a> Reply<'a> {
     }
 
     pub(super) fn part(&mut self, body: Bytes) -> Result<(), Stop> {
+        self.read_answer(&body);
         self.send(Answer::Part { request_id: self.id, body: Sealed::new(body), end: None })
     }
 
-    pub(super) fn finish_with_head(self, response: Sealed, usage: Usage) -> Result<(), Stop> {
-        let end = Some(self.final_info(usage));
+    /// The last message, which is the only one; `payload` is the body in the envelope.
+    pub(super) async fn finish_with_head(mut self, response: Sealed, payload: &[u8], usage: Usage) -> Result<(), Stop> {
+        self.read_answer(payload);
+        let end = Some(self.final_info(usage, self.status.unwrap_or_default(), Outcome::Complete).await);
         self.send(Answer::Head { request_id: self.id, response, end })
     }
 
-    pub(super) fn finish_with_part(self, body: Bytes, usage: Usage) -> Result<(), Stop> {
-        let end = Some(self.final_info(usage));
+    pub(super) async fn finish_with_part(mut self, body: Bytes, usage: Usage) -> Result<(), Stop> {
+        self.read_answer(&body);
+        let end = Some(self.final_info(usage, self.status.unwrap_or_default(), Outcome::Complete).await);
         self.send(Answer::Part { request_id: self.id, body: Sealed::new(body), end })
     }
 
     /// The last message of an answer that failed.
-    pub(super) fn fail(&mut self, failure: &Failure, used: Usage) {
-        let end = self.final_info(used);
+    pub(super) async fn fail(mut self, failure: &Failure, used: Usage) {
+        let status = self.status.unwrap_or_else(|| failure.code.http_status());
+        let end = self.final_info(used, status, Outcome::Stopped).await;
         let answer = failed(self.id, self.leg.version, self.sent, failure, end);
         // If even this does not go out, the connection is as good as lost, and its end tells the proxy.
         let _ = self.send(answer);
+    }
+
+    fn read_answer(&mut self, bytes: &[u8]) {
+        if let Some(receipt) = &mut self.receipt {
+            receipt.read_answer(bytes);
+        }
     }
 
     fn send(&self, answer: Answer) -> Result<(), Stop> {
@@ -124,24 +164,49 @@ impl<'a> Reply<'a> {
         })
     }
 
-    fn final_info(&self, usage: Usage) -> FinalInfo {
+    /// What the last message adds. What is said here is what is owed: it is also kept for ourselves.
+    async fn final_info(&mut self, usage: Usage, status: u16, outcome: Outcome) -> FinalInfo {
+        let ended = self.shared.clock.unix_now();
+        let (usage, adjusted) = self.adjusted(usage);
+        let receipt = match (self.shared.receipts.get(), self.receipt.take()) {
+            (Some(receipts), Some(open)) => {
+                let ending = Ending {
+                    proxy: &self.leg.proxy,
+                    model: self.model.as_deref().unwrap_or_default(),
+                    status,
+                    outcome,
+                    usage,
+                    adjusted,
+                    coefficient: self.coefficient,
+                    multipliers: self.multipliers,
+                    started: self.started,
+                    ended,
+                };
+                Some(receipts.sign(open, ending).await)
+            }
+            (_, _) => None,
+        };
+        if let Some(ours) = &self.leg.ours {
+            ours.settled(adjusted.total(), receipt.clone().zip(self.tag.take()));
+        }
         FinalInfo {
-            tokens: self.adjusted(usage),
+            tokens: adjusted.into(),
             worker_debug: self.debug.then(|| debug_text(usage)),
             worker_start: Some(self.started.as_secs_f64()),
-            worker_end: Some(self.shared.clock.unix_now().as_secs_f64()),
+            worker_end: Some(ended.as_secs_f64()),
+            proof: receipt.map(|receipt| Proof { receipt, evidence: None }),
             ..FinalInfo::default()
         }
     }
 
-    /// The counts as they are billed. A report that cannot be true is billed at nothing: the answer
+    /// The counts, and as they are billed. A report that cannot be true counts as nothing: the answer
     /// was delivered, and the loss is this worker's, whose engine it is.
-    fn adjusted(&self, usage: Usage) -> TokensUsed {
+    fn adjusted(&self, usage: Usage) -> (Usage, AdjustedUsage) {
         match usage.adjust(self.coefficient, &self.multipliers) {
-            Ok(adjusted) => adjusted.into(),
+            Ok(adjusted) => (usage, adjusted),
             Err(error) => {
                 tracing::error!(request = %self.id, %error, "engine reported impossible usage");
-                TokensUsed::default()
+                <(Usage, AdjustedUsage)>::default()
             }
         }
     }

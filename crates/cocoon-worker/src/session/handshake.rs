@@ -2,20 +2,28 @@
 //!
 //! 1. `worker.connectToProxy`: who we are, what we serve, which versions we speak. The proxy answers with
 //!    its own identity and the version it chose.
-//! 2. `worker.compareBalanceWithProxy`: what we were told before. A proxy that knows less about committed
-//!    tokens was rolled back: if it asks (code 1) it gets the handover, else it must not serve us.
+//! 2. `worker.compareBalanceWithProxy`: what we were told and what was signed for us. A proxy whose disk knows less was
+//!    rolled back, and is left. One that only lost its latest asks (code 1) for `worker.extendedCompareBalanceWithProxy`:
+//!    the receipts that no payment covers yet, in parts, then an empty one.
 //! 3. `worker.proxyHandshakeComplete`.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cocoon_net::{Connection, Event, Outbox, Peer};
 use cocoon_units::AdjustedTokens;
-use cocoon_wire::message::{CompareBalance, ProxyParams, RequestPayment, WorkerAnswer, WorkerParams, WorkerQuery};
+use cocoon_wire::message::{
+    CompareBalance, HandedReceipt, ProxyParams, RequestPayment, SignedPayment, WorkerAnswer, WorkerParams, WorkerQuery,
+    encode_handover,
+};
 use cocoon_wire::{Version, VersionRange};
 
+use crate::earnings::PaymentError;
+use crate::earnings::account::{Forgot, Told, Trouble};
+use crate::earnings::books::Ours;
 use crate::error::SessionError;
-use crate::limits::{EARLY_EVENTS_MAX, HANDSHAKE_STEP_TIMEOUT};
+use crate::limits::{EARLY_EVENTS_MAX, HANDOVER_BYTES_MAX, HANDOVER_STEP_TIMEOUT, HANDSHAKE_STEP_TIMEOUT};
 use crate::worker::{Offer, Shared};
 
 /// The link profile of this project, as verdicts name it.
@@ -27,32 +35,92 @@ pub(crate) struct Agreed {
     pub(crate) version: Version,
     /// What the proxy was told of price and readiness.
     pub(crate) told: Offer,
+    /// Whether it was told that requests are taken.
+    pub(crate) told_open: bool,
+    /// Who it is, as receipts name it: its contract, or its owner where there is no chain.
+    pub(crate) proxy: Arc<str>,
 }
 
-/// The most that one proxy ever told about balances, kept over reconnections.
+/// The most that one proxy ever told about balances, kept over reconnections; with a chain in the account that it pays
+/// into, and over restarts.
 #[derive(Debug, Default)]
 pub(crate) struct Watermark {
     /// The proxy's contract; another one begins anew.
     sc_address: String,
-    db_tokens: AdjustedTokens,
-    max_tokens: AdjustedTokens,
+    told: Told,
+    ours: Option<Ours>,
 }
 
 impl Watermark {
-    pub(crate) fn handle_payment(&mut self, payment: &RequestPayment) {
-        self.raise(payment.db_tokens, payment.max_tokens);
+    /// The account that the proxy pays into.
+    pub(crate) fn ours(&self) -> Option<&Ours> {
+        self.ours.as_ref()
     }
 
-    fn begin(&mut self, sc_address: String) {
-        if self.sc_address != sc_address {
-            *self = Self { sc_address, ..Self::default() };
+    pub(crate) fn handle_payment(&mut self, payment: &RequestPayment) -> Result<(), PaymentError> {
+        match &self.ours {
+            Some(ours) => ours.handle_payment(payment).inspect_err(|error| show(ours, error)),
+            None => {
+                self.raise(Told { db: payment.db_tokens, max: payment.max_tokens });
+                Ok(())
+            }
         }
     }
 
-    fn raise(&mut self, db_tokens: AdjustedTokens, max_tokens: AdjustedTokens) {
-        self.db_tokens = self.db_tokens.max(db_tokens);
-        self.max_tokens = self.max_tokens.max(max_tokens);
+    /// Takes a payment that came with something else.
+    pub(crate) fn pay(&self, payment: &SignedPayment) -> Result<(), PaymentError> {
+        let Some(ours) = &self.ours else { return Ok(()) };
+        ours.pay(payment).inspect_err(|error| show(ours, error))
     }
+
+    fn begin(&mut self, sc_address: String, ours: Option<Ours>) {
+        if self.sc_address != sc_address {
+            *self = Self { sc_address, ..Self::default() };
+        }
+        self.ours = ours;
+    }
+
+    /// What the proxy is asked to know: on chain, and what it told.
+    fn claims(&self) -> (AdjustedTokens, Told) {
+        // Without a chain nothing is committed there.
+        self.ours.as_ref().map_or((AdjustedTokens::ZERO, self.told), Ours::claims)
+    }
+
+    /// What the proxy says that it knows must be no less than what it said and signed before.
+    fn compare(&self, answer: &CompareBalance) -> Result<(), SessionError> {
+        let known = answer.tokens_committed_to_db;
+        let forgot = match &self.ours {
+            Some(ours) => ours.compare(answer),
+            // One that asks for the handover says itself that it lost something.
+            None if answer.error_code == 0 && known < self.told.db => Err(Forgot::Told(self.told.db)),
+            None => Ok(()),
+        };
+        let error = match forgot {
+            Ok(()) => return Ok(()),
+            Err(Forgot::Told(told)) => SessionError::PeerRolledBack { told, known },
+            Err(Forgot::Signed(signed)) => SessionError::PeerForgotPayment { signed, known },
+        };
+        if let Some(ours) = &self.ours {
+            show(ours, &error);
+        }
+        Err(error)
+    }
+
+    fn agree(&mut self, answer: &CompareBalance) {
+        match &self.ours {
+            Some(ours) => ours.agreed(answer),
+            None => self.raise(Told { db: answer.tokens_committed_to_db, max: answer.max_tokens }),
+        }
+    }
+
+    fn raise(&mut self, told: Told) {
+        self.told = Told { db: self.told.db.max(told.db), max: self.told.max.max(told.max) };
+    }
+}
+
+/// Whose fault it is that nothing comes from this proxy.
+fn show(ours: &Ours, error: &dyn std::error::Error) {
+    ours.trouble(Trouble::Proxy, error.to_string());
 }
 
 /// Shakes hands over a fresh connection. Requests may follow the last answer at once; they are given back.
@@ -115,16 +183,23 @@ impl Handshake<'_> {
         let offer = self.shared.offer.borrow().clone();
         let (params, sc_address) = self.connect(&offer).await?;
         let version = self.check(&params)?;
-        if let Some(terms) = &self.shared.terms {
-            terms.check(&self.peer, &params, &sc_address)?;
-        }
-        watermark.begin(params.sc_address);
+        let (proxy, ours) = match &self.shared.terms {
+            Some(terms) => {
+                let init = terms.check(&self.peer, &params, &sc_address)?;
+                let books = self.shared.books.get();
+                (params.sc_address.as_str(), books.map(|books| books.account(init)).transpose()?)
+            }
+            None => (params.owner_address.as_str(), None),
+        };
+        let proxy = Arc::from(proxy);
+        watermark.begin(params.sc_address, ours);
         self.compare_balance(watermark).await?;
-        let complete = WorkerQuery::HandshakeComplete { is_disabled: !offer.is_open() };
+        let told_open = offer.is_open() && !watermark.ours().is_some_and(Ours::is_exposed);
+        let complete = WorkerQuery::HandshakeComplete { is_disabled: !told_open };
         let WorkerAnswer::HandshakeCompleted = self.ask(&complete).await? else {
             return Err(SessionError::PeerAnswer("proxyHandshakeComplete"));
         };
-        Ok(Agreed { version, told: offer })
+        Ok(Agreed { version, told: offer, told_open, proxy })
     }
 
     async fn connect(&self, offer: &Offer) -> Result<(ProxyParams, String), SessionError> {
@@ -155,29 +230,56 @@ impl Handshake<'_> {
     }
 
     async fn compare_balance(&self, watermark: &mut Watermark) -> Result<(), SessionError> {
+        let (on_chain, told) = watermark.claims();
         let compare = WorkerQuery::CompareBalance {
-            // Nothing reads the chain yet.
-            tokens_committed_to_blockchain: AdjustedTokens::ZERO,
-            tokens_committed_to_db: watermark.db_tokens,
-            max_tokens: watermark.max_tokens,
+            tokens_committed_to_blockchain: on_chain,
+            tokens_committed_to_db: told.db,
+            max_tokens: told.max,
         };
         let WorkerAnswer::CompareBalance(answer) = self.ask(&compare).await? else {
             return Err(SessionError::PeerAnswer("compareBalanceWithProxy"));
         };
-        match answer.error_code {
-            0 => agree(watermark, &answer),
-            1 => self.hand_over(watermark).await,
-            code => Err(SessionError::PeerRefused(code)),
+        if !matches!(answer.error_code, 0 | 1) {
+            return Err(SessionError::PeerRefused(answer.error_code));
         }
+        watermark.pay(&answer.signed_payment)?;
+        watermark.compare(&answer)?;
+        if answer.error_code == 1 {
+            return self.hand_over(watermark, &answer).await;
+        }
+        watermark.agree(&answer);
+        Ok(())
     }
 
-    async fn hand_over(&self, watermark: &Watermark) -> Result<(), SessionError> {
-        let handover =
-            WorkerQuery::ExtendedCompareBalance { tokens_committed_to_db: watermark.db_tokens, other: Bytes::new() };
-        let WorkerAnswer::ExtendedCompareBalance { error_code } = self.ask(&handover).await? else {
+    /// Gives the proxy what it may have lost, until it has had enough or there is no more, which an empty body says.
+    async fn hand_over(&self, watermark: &Watermark, answer: &CompareBalance) -> Result<(), SessionError> {
+        let handed = watermark.ours().map(Ours::handover).unwrap_or_default();
+        let mut parts = chunks(&handed).map(|chunk| encode_handover(chunk).to_bytes());
+        loop {
+            let part = parts.next();
+            let is_end = part.is_none();
+            match self.hand(watermark, part.unwrap_or_default()).await? {
+                0 => break,
+                1 if !is_end => {}
+                code => return Err(SessionError::PeerRefused(code)),
+            }
+        }
+        if let Some(ours) = watermark.ours() {
+            tracing::info!(receipts = handed.len(), "receipts were handed to a proxy that had lost its latest");
+            ours.handed_over(answer.max_tokens);
+        }
+        Ok(())
+    }
+
+    async fn hand(&self, watermark: &Watermark, other: Bytes) -> Result<i32, SessionError> {
+        let (_, told) = watermark.claims();
+        let handover = WorkerQuery::ExtendedCompareBalance { tokens_committed_to_db: told.db, other };
+        // It verifies each, and may have to look for who pays on the chain.
+        let answer = self.outbox.query(handover.encode(), HANDOVER_STEP_TIMEOUT).await?;
+        let WorkerAnswer::ExtendedCompareBalance { error_code } = WorkerAnswer::decode(answer)? else {
             return Err(SessionError::PeerAnswer("extendedCompareBalanceWithProxy"));
         };
-        if error_code == 0 { Ok(()) } else { Err(SessionError::PeerRefused(error_code)) }
+        Ok(error_code)
     }
 
     async fn ask(&self, query: &WorkerQuery) -> Result<WorkerAnswer, SessionError> {
@@ -186,10 +288,18 @@ impl Handshake<'_> {
     }
 }
 
-fn agree(watermark: &mut Watermark, answer: &CompareBalance) -> Result<(), SessionError> {
-    if answer.tokens_committed_to_db < watermark.db_tokens {
-        return Err(SessionError::PeerRolledBack { told: watermark.db_tokens, known: answer.tokens_committed_to_db });
-    }
-    watermark.raise(answer.tokens_committed_to_db, answer.max_tokens);
-    Ok(())
+/// Cuts a handover into messages.
+fn chunks(handed: &[HandedReceipt]) -> impl Iterator<Item = &[HandedReceipt]> {
+    let mut rest = handed;
+    std::iter::from_fn(move || {
+        let mut bytes = 0_usize;
+        let fits = rest.iter().take_while(|one| {
+            bytes = bytes.saturating_add(one.receipt.len()).saturating_add(one.account_tag.len());
+            bytes <= HANDOVER_BYTES_MAX
+        });
+        // One alone always fits: both its parts are bounded.
+        let (chunk, after) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = after;
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }

@@ -18,7 +18,7 @@ use cocoon_wire::message::{
 };
 use cocoon_wire::{RequestId, Version};
 use cocoon_worker::engine::openai_http::{Connect, EngineStream, OpenAiHttp};
-use cocoon_worker::{OpenAiHttpConfig, Worker, WorkerConfig, WorkerHandle};
+use cocoon_worker::{Engine, OpenAiHttpConfig, Worker, WorkerConfig, WorkerHandle};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -77,12 +77,23 @@ impl Bench {
         connector: Arc<dyn Connect>,
         engine: Arc<ScriptedEngine>,
     ) -> Self {
+        Self::of(http, connector, engine, |adapter, proxies| {
+            let clock = Arc::new(FixedClock::at(UnixTime::from_secs_f64(NOW)));
+            Worker::new(config, clock, adapter, proxies).unwrap()
+        })
+    }
+
+    /// Around a worker that the test makes for this engine and this proxy.
+    pub(crate) fn of(
+        http: OpenAiHttpConfig,
+        connector: Arc<dyn Connect>,
+        engine: Arc<ScriptedEngine>,
+        make: impl FnOnce(Arc<dyn Engine>, Vec<Arc<dyn Dialer>>) -> Worker,
+    ) -> Self {
         let network = MemoryNetwork::new();
         let acceptor = network.listen("proxy", LinkOptions::default());
-        let clock = Arc::new(FixedClock::at(UnixTime::from_secs_f64(NOW)));
-        let adapter = Arc::new(OpenAiHttp::over(&http, connector));
         let proxies: Vec<Arc<dyn Dialer>> = vec![Arc::new(network.dialer("proxy"))];
-        let worker = Worker::new(config, clock, adapter, proxies).unwrap();
+        let worker = make(Arc::new(OpenAiHttp::over(&http, connector)), proxies);
         let (handle, shutdown) = (worker.handle(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(worker.run(shutdown.clone()));

@@ -14,6 +14,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct VerifierSettings {
     policy: Option<PathBuf>,
+    worker_policy: Option<PathBuf>,
     pccs: Option<String>,
     cache_dir: Option<PathBuf>,
     insecure_simulated_tee: Option<PathBuf>,
@@ -78,6 +79,8 @@ pub(crate) struct Ways {
     pub(crate) evidence: EvidenceFrom,
     /// What is accepted of others; none only with a simulated platform, which brings its own.
     pub(crate) policy: Option<PathBuf>,
+    /// What a client accepts of the workers that sign its receipts; none where that is not judged.
+    pub(crate) worker_policy: Option<PathBuf>,
     /// The collateral service.
     pub(crate) pccs: Option<String>,
     /// Where collateral is kept between starts.
@@ -124,8 +127,8 @@ impl VerifierSettings {
             Some(folder) => EvidenceFrom::InsecureSimulated(folder),
             None => EvidenceFrom::Nothing,
         };
-        let Self { policy, pccs, cache_dir, .. } = self;
-        let ways = Ways { evidence, policy, pccs, cache_dir, insecure_file_keys: None };
+        let Self { policy, worker_policy, pccs, cache_dir, .. } = self;
+        let ways = Ways { evidence, policy, worker_policy, pccs, cache_dir, insecure_file_keys: None };
         plan(ways, self.insecure_plain_loopback)
     }
 }
@@ -146,7 +149,10 @@ impl NodeSettings {
                  with a TEE, or, for development, set `insecure_simulated_tee` or `insecure_plain_loopback`"
             );
         }
-        plan(Ways { evidence, policy, pccs, cache_dir, insecure_file_keys }, self.insecure_plain_loopback)
+        plan(
+            Ways { evidence, policy, worker_policy: None, pccs, cache_dir, insecure_file_keys },
+            self.insecure_plain_loopback,
+        )
     }
 }
 

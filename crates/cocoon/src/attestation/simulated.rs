@@ -14,7 +14,7 @@ use cocoon_simtee::{Platform, SimImage};
 use cocoon_tee::NodeKeys;
 use cocoon_units::Clock;
 
-use super::Node;
+use super::{Lifetime, Node};
 use crate::wiring;
 
 /// A simulated platform and where its policies are.
@@ -62,7 +62,7 @@ impl Simulated {
     pub(crate) fn node(&self, role: Role, instance: &str, config_sha256: [u8; 32]) -> Result<Node> {
         let td = self.platform.td(SimImage::for_role(role));
         let keys = NodeKeys::derive(&td.sealing_keys(instance))?;
-        Ok(Node { attester: Arc::new(td), keys, config_sha256, clock: None })
+        Ok(Node { attester: Arc::new(td), keys, lifetime: Lifetime::Lasting, config_sha256, clock: None })
     }
 
     /// Where the policy of a role is.

@@ -12,6 +12,8 @@ use cocoon_attest::{Policy, Role};
 use cocoon_net::Verifier;
 use cocoon_ton::chain::watch::{RootConfig, RootWatch};
 use cocoon_units::Clock;
+#[cfg(feature = "client")]
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::attestation::ListedBy;
@@ -75,6 +77,31 @@ impl Filler {
             }
         }
     }
+}
+
+/// Fills a client's policy for workers with what the root lists, for as long as somebody judges by it.
+#[cfg(feature = "client")]
+pub(crate) fn for_workers(
+    unfilled: Policy,
+    mut root: watch::Receiver<Arc<RootConfig>>,
+) -> (watch::Receiver<Arc<Policy>>, impl Future<Output = ()>) {
+    let fill = move |root: &RootConfig| {
+        // One that lists more than a policy holds lists nothing.
+        Arc::new(unfilled.with_root(&values(root, Role::Proxy)).unwrap_or_else(|_| unfilled.clone()))
+    };
+    let (filled, policy) = watch::channel(fill(&root.borrow()));
+    let follow = async move {
+        while root.changed().await.is_ok() {
+            let now = fill(&root.borrow_and_update());
+            filled.send_if_modified(|known| {
+                let is_new = *known != now;
+                *known = now;
+                is_new
+            });
+        }
+        std::future::pending().await
+    };
+    (policy, follow)
 }
 
 /// How often it is looked whether the root was read lately; it may be two hours old.

@@ -1,4 +1,6 @@
-//! `cocoon contract`: any contract of the network, its state and its history in words.
+//! `cocoon contract`: any contract of the network, its state and its history in words, and its owner's way out.
+
+mod close;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -13,12 +15,13 @@ use super::ton::network::{NetworkArgs, Session, proof_words};
 use super::ton::{Output, Said, words};
 use crate::{limits, runtime};
 
-/// Say what a contract holds and did: root, steward, proxy, client, worker, wallet
+/// Say what a contract holds and did: root, steward, proxy, client, worker, wallet; or leave it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cocoon contract show EQ…
   cocoon contract show EQ… --history 20
-  cocoon contract show EQ… --json --chain https://toncenter.com")]
+  cocoon contract show EQ… --json --chain https://toncenter.com
+  cocoon contract close EQ… --wait        its owner's way out, with everybody else dead")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -33,6 +36,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     Show(ShowArgs),
+    Close(close::CloseArgs),
 }
 
 /// Say what an account is, holds and did
@@ -52,9 +56,13 @@ struct ShowArgs {
 
 /// Carries the command out.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Action::Show(show) = &args.action;
     let session = args.network.open()?;
-    let said = runtime::build(1)?.block_on(self::show(&session, show.address, show.history))?;
+    let said = runtime::build(1)?.block_on(async {
+        match &args.action {
+            Action::Show(show) => self::show(&session, show.address, show.history).await,
+            Action::Close(close) => close::close(&session, close).await,
+        }
+    })?;
     args.output.print(&said)
 }
 

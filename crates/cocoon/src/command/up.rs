@@ -30,7 +30,7 @@ use crate::attestation::PROVES_NOTHING;
 use crate::attestation::simulated::Simulated;
 use crate::{environment, limits, runtime, terminal, wiring};
 use engine::Chosen;
-use ground::Ground;
+use ground::{Costs, Ground};
 use network::{Network, View};
 
 /// Where the OpenAI endpoint is if nothing else is asked for; `chat` looks for it there.
@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let engine = engine::choose(&args)?;
     let outcome = runtime.block_on(async {
         let ground = Ground::open(&folder).await?;
-        let simulated = Simulated::open_at(&folder.join("simulated-tee"), ground.clock())?;
+        let simulated = Simulated::open_at(&folder.join(ground::SIMULATED), ground.clock())?;
         let mut network = Network::start(listener, &engine, args.workers, &simulated, ground).await?;
         let stop = CancellationToken::new();
         tokio::select! {
@@ -124,7 +124,9 @@ async fn tell(view: &View, engine: &Chosen, started: Instant) -> Infallible {
         let _ = timeout(limits::UP_READY_TIMEOUT, view.ready()).await;
     }
     let is_ready = view.is_ready();
-    terminal::line(&announcement(view, engine, started));
+    // Only a network that serves has all its contracts.
+    let costs = if is_ready { view.chain.costs().await.ok() } else { None };
+    terminal::line(&announcement(view, engine, started, costs.as_ref()));
     if !is_ready {
         view.ready().await;
         terminal::line(&format!("ready\n{}", invitation(view)));
@@ -133,7 +135,7 @@ async fn tell(view: &View, engine: &Chosen, started: Instant) -> Infallible {
 }
 
 /// What runs, how to try it, what is not there yet.
-fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
+fn announcement(network: &View, engine: &Chosen, started: Instant, costs: Option<&Costs>) -> String {
     let mut text = format!(
         "cocoon {} is up after {:.1} s\n\n{}\n\n",
         env!("CARGO_PKG_VERSION"),
@@ -152,16 +154,18 @@ fn announcement(network: &View, engine: &Chosen, started: Instant) -> String {
          root: {root}\n  \
          try: cocoon root show{folder}\n  \
          try: cocoon contract show{folder} {contract}\n\n\
-         {costs}\n\n\
-         not there yet\n  \
-         money: tokens are counted and limited, nothing is paid",
+         {costs}money: play money of the devnet, with real contracts\n  \
+         paid by: {payer}\n  \
+         try: cocoon client status --config {client_config}",
         policy = network.client_policy.display(),
         proxy = network.proxy,
         folder = folder_option(&network.client_policy),
         chain = network.chain.url,
         root = network.chain.root.friendly(true, true),
         contract = network.chain.contract().friendly(true, true),
-        costs = network.chain.costs.words(),
+        costs = costs.map(|costs| format!("{}\n\n", costs.words())).unwrap_or_default(),
+        payer = network.chain.payer.friendly(false, true),
+        client_config = network.client_config.display(),
     );
     if let Some(remark) = engine.remark() {
         let _ = write!(text, "\n  model: {remark}");

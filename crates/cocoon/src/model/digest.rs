@@ -11,6 +11,11 @@ use crate::limits;
 
 /// SHA-256 of a file as lower-case hexadecimal.
 pub(crate) fn sha256(path: &Path) -> Result<String> {
+    sha256_bytes(path).map(hex::encode)
+}
+
+/// SHA-256 of a file.
+pub(crate) fn sha256_bytes(path: &Path) -> Result<[u8; 32]> {
     let context = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(context)?;
     let mut hash = Sha256::new();
@@ -23,5 +28,5 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
             Err(error) => return Err(error).with_context(context),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash.finalize().into())
 }

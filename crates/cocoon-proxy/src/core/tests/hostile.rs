@@ -36,7 +36,7 @@ fn a_worker_without_slots_holds_up_nobody() {
 #[test]
 fn flood_of_one_payer_leaves_the_queue_to_others() {
     let mut bench = Bench::new();
-    bench.feed(Event::ClientJoined { client: ClientId(2), owner: "victim".into() });
+    bench.feed(Event::ClientJoined { client: ClientId(2), account: "victim".into() });
     bench.worker(1, 1_000, 1);
     for key in 1..=3 {
         bench.run(key);
@@ -54,7 +54,7 @@ fn flood_of_one_payer_leaves_the_queue_to_others() {
 #[test]
 fn payers_take_turns_in_the_queue() {
     let mut bench = Bench::with(CoreConfig { queue_max: 10, ..config() });
-    bench.feed(Event::ClientJoined { client: ClientId(2), owner: "victim".into() });
+    bench.feed(Event::ClientJoined { client: ClientId(2), account: "victim".into() });
     bench.worker(1, 1_000, 1);
     for key in 1..=4 {
         bench.run(key);

@@ -245,7 +245,8 @@ fn start_proxy(
     let [clients, workers] = ["clients", "workers"].map(|name| Arc::new(network.listen(name, links)));
     let proxy = Proxy::new(config.clone(), clock(), clients, workers);
     let handle = proxy.handle();
-    tasks.spawn(proxy.run(stop.clone()));
+    let running = proxy.run(stop.clone());
+    tasks.spawn(async move { running.await.expect("a proxy without a chain ends when it is told to") });
     handle
 }
 

@@ -26,12 +26,12 @@ impl Message {
 
 fn read(account: Address, cell: &Cell) -> Result<Message, StateError> {
     let mut reader = Reader::new("message", cell.as_ref())?;
-    let kind = if !reader.get("kind")? {
+    let (kind, forward_fee) = if !reader.get("kind")? {
         internal(&mut reader)?
     } else if !reader.get("kind")? {
-        external_in(account, &mut reader)?
+        (external_in(account, &mut reader)?, Nano::ZERO)
     } else {
-        external_out(&mut reader)?
+        (external_out(&mut reader)?, Nano::ZERO)
     };
     let has_state_init = skip_state_init(&mut reader)?;
     let body = if reader.get("body")? {
@@ -41,11 +41,11 @@ fn read(account: Address, cell: &Cell) -> Result<Message, StateError> {
     } else {
         reader.rest()
     };
-    Ok(Message { hash: cell.repr_hash().0, kind, body, has_state_init })
+    Ok(Message { hash: cell.repr_hash().0, kind, body, has_state_init, forward_fee })
 }
 
 /// `int_msg_info$0 ihr_disabled bounce bounced src dest value extra flags fwd_fee created_lt created_at`.
-fn internal(reader: &mut Reader<'_>) -> Result<MessageKind, StateError> {
+fn internal(reader: &mut Reader<'_>) -> Result<(MessageKind, Nano), StateError> {
     let _ihr_disabled: bool = reader.get("flags")?;
     let (bounce, bounced) = (reader.get("flags")?, reader.get("flags")?);
     let (from, to) = (source(reader)?, address(reader, "destination")?);
@@ -53,11 +53,13 @@ fn internal(reader: &mut Reader<'_>) -> Result<MessageKind, StateError> {
     // Extra currencies, which nothing here takes.
     skip_maybe_ref(reader, "extra currencies")?;
     coins(reader, "flags")?;
-    coins(reader, "forward fee")?;
+    let forward_fee = coins(reader, "forward fee")?.unwrap_or_default();
     let created_lt = reader.get("logical time")?;
     let _created_at: u32 = reader.get("time")?;
-    let (Some(from), Some(to), Some(value)) = (from, to, value) else { return Ok(MessageKind::Unreadable) };
-    Ok(MessageKind::Internal { from, to, value, bounce, bounced, created_lt })
+    let (Some(from), Some(to), Some(value)) = (from, to, value) else {
+        return Ok((MessageKind::Unreadable, forward_fee));
+    };
+    Ok((MessageKind::Internal { from, to, value, bounce, bounced, created_lt }, forward_fee))
 }
 
 /// `ext_in_msg_info$10 src:MsgAddressExt dest import_fee`. The transaction itself shows whom it reached, so that no form

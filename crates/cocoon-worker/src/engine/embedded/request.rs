@@ -195,6 +195,11 @@ impl Refusal {
         Self { message: message.to_owned(), param: param.map(Cow::Borrowed), code }
     }
 
+    /// What is wrong, without anything of the request.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// About a part of a field, named by its path.
     fn at(path: String, problem: &str, code: &'static str) -> Self {
         Self { message: format!("`{path}` {problem}"), param: Some(Cow::Owned(path)), code }

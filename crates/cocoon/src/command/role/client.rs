@@ -1,22 +1,26 @@
 //! `cocoon client`: the OpenAI endpoint on the host of the one who asks and pays.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use cocoon_client::{Client, ClientConfig};
+use cocoon_client::{Client, ClientConfig, Money};
 use cocoon_units::Clock;
 use serde::Deserialize;
 
 use super::ConfigArgs;
 use crate::attestation::{Links, ListedBy, VerifierSettings};
+use crate::chain::policy::for_workers;
 use crate::chain::registered::{Registered, Side};
 use crate::chain::{ChainSettings, Followed};
 use crate::config::Read;
+use crate::money::{self, OwnPurse, Purse, WalletSettings};
 use crate::{runtime, terminal, wiring};
 
 /// Run the client: an OpenAI endpoint for your apps
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
@@ -28,9 +32,11 @@ const SAMPLE: &str = include_str!("../../../config/client.toml");
 #[serde(deny_unknown_fields, default)]
 struct File {
     threads: usize,
+    data_dir: Option<PathBuf>,
     proxies: Option<Vec<SocketAddr>>,
     attestation: VerifierSettings,
     chain: ChainSettings,
+    wallet: WalletSettings,
     client: ClientConfig,
 }
 
@@ -38,9 +44,11 @@ impl Default for File {
     fn default() -> Self {
         Self {
             threads: 1,
+            data_dir: None,
             proxies: None,
             attestation: VerifierSettings::default(),
             chain: ChainSettings::default(),
+            wallet: WalletSettings::default(),
             client: ClientConfig::default(),
         }
     }
@@ -50,7 +58,7 @@ impl Default for File {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(Read { file, .. }) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
     runtime::check(file.threads)?;
-    let plan = file.chain.plan()?;
+    let plan = money::with_folder(file.chain.plan()?, file.data_dir)?;
     let links = Links::of_client(file.attestation, ListedBy::of(plan.as_ref()))?;
     let proxies = wiring::proxies(file.proxies, plan.is_some(), wiring::PROXY_FOR_CLIENTS, &links)?;
     super::run_role(file.threads, |stop| async move {
@@ -60,9 +68,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 let dialers = wiring::dialers(&proxies.unwrap_or_default(), &links);
                 (Client::new(file.client, wiring::clock(), dialers)?, None)
             }
-            Some(plan) => {
+            Some((plan, folder)) => {
                 let followed = Followed::open(&plan, file.client.is_test).await?;
-                let (client, beside) = by_root(file.client, wiring::clock(), proxies, &links, followed)?;
+                let purse = file.wallet.open(&followed, &folder, file.client.is_test)?;
+                let (client, beside) = by_root(file.client, wiring::clock(), proxies, &links, followed, purse)?;
                 (client, Some(beside))
             }
         };
@@ -82,11 +91,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// A client that follows a root, and what keeps it so. Without proxies of its own it takes those that are registered.
 pub(crate) fn by_root(
-    config: ClientConfig,
+    mut config: ClientConfig,
     clock: Arc<dyn Clock>,
     proxies: Option<Vec<SocketAddr>>,
     links: &Links,
     followed: Followed,
+    OwnPurse { purse, secret_seed }: OwnPurse,
 ) -> Result<(Client, impl Future<Output = ()> + use<>)> {
     let policy = followed.fill(links);
     let root = followed.root();
@@ -97,21 +107,36 @@ pub(crate) fn by_root(
             (directory, Some(registered))
         }
     };
-    let client = Client::by_root(config, clock, directory, root.clone())?;
+    let Purse { chain, policy: proof, sender, folder } = purse;
+    // The contract belongs to the wallet that funds it, so that what comes out of it goes where it came from.
+    config.owner_address = sender.address().raw();
+    let money = Money { chain, policy: proof, sender, folder, secret_seed };
+    let client = Client::by_root(config, clock, directory, root.clone())?.with_money(money)?;
+    let judged = links.worker_policy().map(|policy| for_workers(policy, root.clone()));
+    let (client, workers) = match judged {
+        Some((policy, follow)) => (client.with_worker_policy(policy), Some(follow)),
+        None => (client, None),
+    };
     let beside = async move {
+        let workers = async {
+            match workers {
+                Some(follow) => follow.await,
+                None => std::future::pending().await,
+            }
+        };
         let registered = async {
             if let Some(registered) = registered {
                 registered.follow(root).await;
             }
         };
-        tokio::join!(policy, registered, followed.tell());
+        tokio::join!(policy, registered, workers, followed.tell());
     };
     Ok((client, beside))
 }
 
 #[cfg(test)]
 mod tests {
-    use cocoon_client::LimitsConfig;
+    use cocoon_client::{BudgetConfig, LimitsConfig};
     use cocoon_units::{Multipliers, Pricing};
 
     use super::*;
@@ -125,11 +150,13 @@ mod tests {
 
     #[test]
     fn the_sample_shows_every_key() {
-        shows_every_key::<File>(SAMPLE, &[], &["proxies"]);
+        shows_every_key::<File>(SAMPLE, &[], &["data_dir", "proxies"]);
+        shows_every_key::<WalletSettings>(SAMPLE, &["wallet"], &["key_file", "passphrase_file"]);
         shows_every_key::<ChainSettings>(SAMPLE, &["chain"], &["root", "devnet", "toncenter", "api_key_file"]);
-        let optional = ["policy", "pccs", "cache_dir", "insecure_simulated_tee"];
+        let optional = ["policy", "worker_policy", "pccs", "cache_dir", "insecure_simulated_tee"];
         shows_every_key::<VerifierSettings>(SAMPLE, &["attestation"], &optional);
         shows_every_key::<ClientConfig>(SAMPLE, &["client"], &[]);
+        shows_every_key::<BudgetConfig>(SAMPLE, &["client", "budget"], &["top_up_below", "price_max"]);
         shows_every_key::<LimitsConfig>(SAMPLE, &["client", "limits"], &[]);
         shows_every_key::<Pricing>(SAMPLE, &["client", "pricing"], &[]);
         shows_every_key::<Multipliers>(SAMPLE, &["client", "pricing", "multipliers"], &[]);

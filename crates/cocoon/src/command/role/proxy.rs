@@ -1,12 +1,16 @@
 //! `cocoon proxy`: routes requests of clients to workers, and meters them.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use cocoon_attest::Role;
 use cocoon_net::Acceptor;
-use cocoon_proxy::{Proxy, ProxyConfig};
+use cocoon_proxy::{Money, Proxy, ProxyConfig};
+use cocoon_tee::NodeKeys;
+use cocoon_tee::keys::{KEY_VERSION, expand};
+use cocoon_ton::Address;
 use cocoon_units::Clock;
 use serde::Deserialize;
 
@@ -14,10 +18,12 @@ use super::ConfigArgs;
 use crate::attestation::{Links, ListedBy, NodeSettings};
 use crate::chain::{ChainSettings, Followed, network};
 use crate::config::Read;
+use crate::money::{self, Purse};
 use crate::{runtime, terminal, wiring};
 
 /// Run a proxy: routing and metering between clients and workers
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
@@ -29,6 +35,7 @@ const SAMPLE: &str = include_str!("../../../config/proxy.toml");
 #[serde(deny_unknown_fields, default)]
 struct File {
     threads: usize,
+    data_dir: Option<PathBuf>,
     listen: Listen,
     attestation: NodeSettings,
     chain: ChainSettings,
@@ -47,6 +54,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             threads: 1,
+            data_dir: None,
             listen: Listen::default(),
             attestation: NodeSettings::default(),
             chain: ChainSettings::default(),
@@ -64,9 +72,9 @@ impl Default for Listen {
 /// Carries the command out.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(Read { file, sha256 }) = args.config.read(SAMPLE)? else { return Ok(()) };
-    let File { threads, listen, attestation, chain, proxy } = file;
+    let File { threads, data_dir, listen, attestation, chain, proxy } = file;
     runtime::check(threads)?;
-    let plan = chain.plan()?;
+    let plan = money::with_folder(chain.plan()?, data_dir)?;
     let links = Links::of_node(Role::Proxy, attestation, sha256, ListedBy::of(plan.as_ref()))?;
     super::run_role(threads, |stop| async move {
         let bits = listen.pow_difficulty_bits;
@@ -75,9 +83,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let (workers, for_workers) = bind(listen.workers, Role::Worker, "`workers` under [listen]").await?;
         let (proxy, beside, followed) = match plan {
             None => (Proxy::new(proxy, wiring::clock(), clients, workers), None, None),
-            Some(plan) => {
+            Some((plan, folder)) => {
                 let followed = Followed::open(&plan, proxy.is_test).await?;
-                let (proxy, beside) = by_root(proxy, wiring::clock(), clients, workers, &links, followed.clone())?;
+                let (proxy, beside) =
+                    by_root(proxy, wiring::clock(), clients, workers, &links, followed.clone(), &folder)?;
                 (proxy, Some(beside), Some(followed))
             }
         };
@@ -94,14 +103,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 None => std::future::pending().await,
             }
         };
-        let serving = async { tokio::join!(proxy.run(stop.clone()), stop.run_until_cancelled(beside)) };
+        let serving = async {
+            // A proxy that ends by itself ends what runs beside it.
+            let served = async {
+                let served = proxy.run(stop.clone()).await;
+                stop.cancel();
+                served
+            };
+            tokio::join!(served, stop.run_until_cancelled(beside)).0
+        };
         tokio::pin!(serving);
         tokio::select! {
-            _ = &mut serving => Ok(()),
+            served = &mut serving => Ok(served?),
             () = stale => {
                 // What runs may finish; nothing new is sold at prices that may no longer be the network's.
                 stop.cancel();
-                serving.await;
+                serving.await?;
                 anyhow::bail!("the root contract could not be read for two hours: see that the chain under [chain] answers")
             }
         }
@@ -116,28 +133,40 @@ pub(crate) fn by_root(
     workers: Arc<dyn Acceptor>,
     links: &Links,
     followed: Followed,
+    folder: &Path,
 ) -> Result<(Proxy, impl Future<Output = ()> + use<>)> {
     let owner = config.owner_address.parse().context(
         "`owner_address` under [proxy]: with [chain], it is the wallet that the proxy's contract belongs to",
     )?;
-    let (Some(payment_key), Some(prover)) = (links.payment_key(), links.prover()) else {
-        anyhow::bail!(
-            "a proxy on a chain needs a key for payments, which its TEE derives: set `tee` or, for development, \
-             `insecure_simulated_tee` under [attestation]"
-        );
-    };
+    let keys = links.lasting_keys()?;
+    let prover = links.prover().context("a node with keys and without evidence")?;
+    let money = money(&followed, folder, keys, owner)?;
     let policy = followed.fill(links);
     let root = followed.root();
-    let (terms, receiver) = network::Terms::new(owner, payment_key, prover, &root.borrow())?;
-    let proxy = Proxy::new(config, clock, clients, workers).with_terms(receiver);
+    let (terms, receiver) = network::Terms::new(owner, keys.public().payment, prover, &root.borrow())?;
+    let proxy = Proxy::new(config, clock, clients, workers).with_terms(receiver).with_money(money);
     let beside = async move {
         tokio::join!(policy, terms.follow(root), followed.tell());
     };
     Ok((proxy, beside))
 }
 
+/// The books and the wallet of a proxy.
+fn money(followed: &Followed, folder: &Path, keys: &NodeKeys, owner: Address) -> Result<Money> {
+    let Purse { chain, policy, sender, folder } = Purse::of_node(followed, folder, keys.wallet(), owner)?;
+    Ok(Money {
+        chain,
+        policy,
+        wallet: sender,
+        payment_key: keys.payment().clone(),
+        journal: money::journal(&folder, keys.journal())?,
+        tag_key: expand(keys.journal(), "account-tag", KEY_VERSION)?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use cocoon_proxy::SettlementConfig;
     use cocoon_units::{Multipliers, Pricing};
 
     use super::*;
@@ -151,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_sample_shows_every_key() {
-        shows_every_key::<File>(SAMPLE, &[], &[]);
+        shows_every_key::<File>(SAMPLE, &[], &["data_dir"]);
         shows_every_key::<ChainSettings>(SAMPLE, &["chain"], &["root", "devnet", "toncenter", "api_key_file"]);
         shows_every_key::<Listen>(SAMPLE, &["listen"], &[]);
         let optional = [
@@ -165,6 +194,7 @@ mod tests {
         ];
         shows_every_key::<NodeSettings>(SAMPLE, &["attestation"], &optional);
         shows_every_key::<ProxyConfig>(SAMPLE, &["proxy"], &["client_secret_hash"]);
+        shows_every_key::<SettlementConfig>(SAMPLE, &["proxy", "settlement"], &[]);
         shows_every_key::<Pricing>(SAMPLE, &["proxy", "pricing"], &[]);
         shows_every_key::<Multipliers>(SAMPLE, &["proxy", "pricing", "multipliers"], &[]);
     }

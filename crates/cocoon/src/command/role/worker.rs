@@ -3,13 +3,15 @@
 mod watch;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use cocoon_attest::Role;
+use cocoon_receipt::{Hash, How, ModelHashes};
 use cocoon_units::Clock;
 use cocoon_worker::engine::openai_http::OpenAiHttp;
-use cocoon_worker::{Engine, OpenAiHttpConfig, Worker, WorkerConfig};
+use cocoon_worker::{Engine, Money, OpenAiHttpConfig, ReceiptSigner, Worker, WorkerConfig};
 use serde::Deserialize;
 
 use super::ConfigArgs;
@@ -17,11 +19,15 @@ use crate::attestation::{Links, ListedBy, NodeSettings};
 use crate::chain::registered::{Registered, Side};
 use crate::chain::{ChainSettings, Followed};
 use crate::config::Read;
+#[cfg(feature = "engine-embedded")]
+use crate::embedded::Loaded;
+use crate::money::{self, Purse};
 use crate::{runtime, wiring};
 use watch::Watch;
 
 /// Run a worker: an inference engine offered to proxies
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
@@ -33,11 +39,13 @@ const SAMPLE: &str = include_str!("../../../config/worker.toml");
 #[serde(deny_unknown_fields, default)]
 struct File {
     threads: usize,
+    data_dir: Option<PathBuf>,
     proxies: Option<Vec<SocketAddr>>,
     attestation: NodeSettings,
     chain: ChainSettings,
     /// Kept as a table until its `kind` is known: each kind has keys of its own.
     engine: toml::Table,
+    declared: Declared,
     worker: WorkerConfig,
 }
 
@@ -45,11 +53,40 @@ impl Default for File {
     fn default() -> Self {
         Self {
             threads: 1,
+            data_dir: None,
             proxies: None,
             attestation: NodeSettings::default(),
             chain: ChainSettings::default(),
             engine: toml::Table::new(),
+            declared: Declared::default(),
             worker: WorkerConfig::default(),
+        }
+    }
+}
+
+/// The section `[declared]`: SHA-256 of what an engine elsewhere runs, which receipts repeat as declared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Declared {
+    weights: Option<Sha256Hex>,
+    engine: Option<Sha256Hex>,
+    tokenizer: Option<Sha256Hex>,
+    chat_template: Option<Sha256Hex>,
+}
+
+/// 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+struct Sha256Hex(#[serde(with = "hex::serde")] [u8; 32]);
+
+impl Declared {
+    /// What is measured stays so; the rest is as it was declared.
+    fn beside(self, measured: ModelHashes) -> ModelHashes {
+        let declared = |hash: Option<Sha256Hex>| hash.map(|Sha256Hex(sha256)| Hash { sha256, how: How::Declared });
+        ModelHashes {
+            weights: measured.weights.or(declared(self.weights)),
+            engine: measured.engine.or(declared(self.engine)),
+            tokenizer: measured.tokenizer.or(declared(self.tokenizer)),
+            chat_template: measured.chat_template.or(declared(self.chat_template)),
         }
     }
 }
@@ -73,10 +110,11 @@ impl File {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(Read { mut file, sha256 }) = args.config.read::<File>(SAMPLE)? else { return Ok(()) };
     file.check()?;
-    let plan = file.chain.plan()?;
+    let plan = money::with_folder(file.chain.plan()?, file.data_dir)?;
     let links = Links::of_node(Role::Worker, file.attestation, sha256, ListedBy::of(plan.as_ref()))?;
     let proxies = wiring::proxies(file.proxies, plan.is_some(), wiring::PROXY_FOR_WORKERS, &links)?;
-    let (engine, place) = engine(file.engine).context("the engine under [engine]")?;
+    let (engine, place, measured) = engine(file.engine).context("the engine under [engine]")?;
+    let hashes = file.declared.beside(measured);
     wiring::fit_slots(&mut file.worker, engine.as_ref(), 1);
     super::run_role(file.threads, |stop| async move {
         let shown = proxies.clone().unwrap_or_default();
@@ -86,17 +124,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 let worker = Worker::new(file.worker, wiring::clock(), Arc::clone(&engine), dialers)?;
                 (worker, None)
             }
-            Some(plan) => {
+            Some((plan, folder)) => {
                 let followed = Followed::open(&plan, file.worker.is_test).await?;
                 let (worker, follow) =
-                    by_root(file.worker, wiring::clock(), Arc::clone(&engine), proxies, &links, followed)?;
+                    by_root(file.worker, wiring::clock(), Arc::clone(&engine), proxies, &links, followed, &folder)?;
                 (worker, Some(follow))
             }
         };
-        let worker = match links.prover() {
-            Some(prover) => worker.with_prover(prover),
-            None => worker,
-        };
+        let worker = proven(worker, &links, hashes);
         let watch = Watch::new(worker.handle(), engine, place, shown);
         let follow = async {
             match follow {
@@ -118,7 +153,15 @@ pub(crate) fn by_root(
     proxies: Option<Vec<SocketAddr>>,
     links: &Links,
     followed: Followed,
+    folder: &Path,
 ) -> Result<(Worker, impl Future<Output = ()> + use<>)> {
+    let owner = config
+        .owner_address
+        .parse()
+        .context("`owner_address` under [worker]: with [chain], it is the wallet that gets what the worker earns")?;
+    let keys = links.lasting_keys()?;
+    let Purse { chain, policy: proof, sender, folder } = Purse::of_node(&followed, folder, keys.wallet(), owner)?;
+    let money = Money { chain, policy: proof, sender, folder };
     let policy = followed.fill(links);
     let root = followed.root();
     let (directory, registered) = match proxies {
@@ -128,7 +171,7 @@ pub(crate) fn by_root(
             (directory, Some(registered))
         }
     };
-    let worker = Worker::by_root(config, clock, engine, directory, root.clone())?;
+    let worker = Worker::by_root(config, clock, engine, directory, root.clone())?.with_money(money)?;
     let beside = async move {
         let registered = async {
             if let Some(registered) = registered {
@@ -140,16 +183,26 @@ pub(crate) fn by_root(
     Ok((worker, beside))
 }
 
-/// The engine that `[engine]` describes, and where it is; over HTTP if the table does not say otherwise.
-fn engine(mut table: toml::Table) -> Result<(Arc<dyn Engine>, String)> {
+/// A worker that shows what it is, and signs receipts with a key that its evidence names; one without a TEE does neither.
+pub(crate) fn proven(worker: Worker, links: &Links, hashes: ModelHashes) -> Worker {
+    let (Some(prover), Some(keys)) = (links.prover(), links.keys()) else { return worker };
+    worker.with_prover(prover).with_receipts(ReceiptSigner { key: keys.receipt().clone(), hashes })
+}
+
+/// The engine that `[engine]` describes, where it is, and what was measured of its model; over HTTP if the table does not
+/// say otherwise.
+fn engine(mut table: toml::Table) -> Result<(Arc<dyn Engine>, String, ModelHashes)> {
     let kind = table.remove("kind").unwrap_or_else(|| "openai-http".into());
     match kind.as_str() {
         Some("openai-http") => {
             let config: OpenAiHttpConfig = table.try_into()?;
-            Ok((Arc::new(OpenAiHttp::new(&config)?), config.url))
+            Ok((Arc::new(OpenAiHttp::new(&config)?), config.url, ModelHashes::default()))
         }
         #[cfg(feature = "engine-embedded")]
-        Some("embedded") => Ok((crate::embedded::load(&table.try_into()?)?, "in this process".to_owned())),
+        Some("embedded") => {
+            let Loaded { engine, hashes } = crate::embedded::load(&table.try_into()?)?;
+            Ok((engine, "in this process".to_owned(), hashes))
+        }
         _ => bail!("`kind` is {kind}: it must be \"openai-http\" or, in a build with it, \"embedded\""),
     }
 }
@@ -159,6 +212,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use cocoon_units::Multipliers;
+    use cocoon_worker::EarningsConfig;
 
     use super::*;
     use crate::config::samples::{keys_of, shows_every_key};
@@ -180,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_sample_shows_every_key() {
-        shows_every_key::<File>(SAMPLE, &[], &["proxies"]);
+        shows_every_key::<File>(SAMPLE, &[], &["data_dir", "proxies"]);
         shows_every_key::<ChainSettings>(SAMPLE, &["chain"], &["root", "devnet", "toncenter", "api_key_file"]);
         let optional = [
             "manifest",
@@ -193,6 +247,8 @@ mod tests {
         ];
         shows_every_key::<NodeSettings>(SAMPLE, &["attestation"], &optional);
         shows_every_key::<WorkerConfig>(SAMPLE, &["worker"], &["model"]);
+        shows_every_key::<EarningsConfig>(SAMPLE, &["worker", "earnings"], &[]);
+        shows_every_key::<Declared>(SAMPLE, &["declared"], &["weights", "engine", "tokenizer", "chat_template"]);
         shows_every_key::<Multipliers>(SAMPLE, &["worker", "multipliers"], &[]);
         let table = parse(SAMPLE).engine;
         let shown: BTreeSet<&str> = table.keys().map(String::as_str).filter(|key| *key != "kind").collect();

@@ -157,7 +157,7 @@ pub(super) async fn call(
 
 /// All fees of some transactions.
 pub(super) fn fees(steps: &[Transaction]) -> Nano {
-    Nano::new(steps.iter().fold(0, |sum: u64, step| sum.saturating_add(step.fees.get())))
+    Nano::new(steps.iter().fold(0, |sum: u64, step| sum.saturating_add(step.cost().get())))
 }
 
 /// What was done, and what waits.

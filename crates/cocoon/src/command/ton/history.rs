@@ -76,7 +76,7 @@ fn transaction_json(transaction: &Transaction, names: &Names) -> Value {
         "hash": hex::encode(transaction.id.hash),
         "lt": transaction.id.lt.to_string(),
         "unix_s": transaction.unix_s,
-        "fees_nano": transaction.fees.get().to_string(),
+        "fees_nano": transaction.cost().get().to_string(),
         "is_aborted": outcome.aborted,
         "exit_code": outcome.exit_code,
         "action_code": outcome.action_code,

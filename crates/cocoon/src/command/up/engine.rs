@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use cocoon_receipt::ModelHashes;
 use cocoon_worker::engine::openai_http::OpenAiHttp;
 use cocoon_worker::{Engine, OpenAiHttpConfig};
 
@@ -11,7 +12,7 @@ use super::Args;
 #[cfg(feature = "engine-embedded")]
 use crate::{
     command::model::open_cache,
-    embedded::{self, EmbeddedConfig},
+    embedded::{self, EmbeddedConfig, Loaded},
     model::{self, catalogue},
 };
 
@@ -19,6 +20,8 @@ use crate::{
 pub(super) struct Chosen {
     /// The engine, shared by all workers.
     pub(super) engine: Arc<dyn Engine>,
+    /// What receipts say of its model.
+    pub(super) hashes: ModelHashes,
     shown: String,
     remark: Option<&'static str>,
 }
@@ -52,7 +55,8 @@ pub(super) fn choose(args: &Args) -> Result<Chosen> {
 fn over_http(url: &str) -> Result<Chosen> {
     let config = OpenAiHttpConfig { url: url.to_owned(), ..OpenAiHttpConfig::default() };
     let engine = OpenAiHttp::new(&config).with_context(|| format!("--engine {url}"))?;
-    Ok(Chosen { engine: Arc::new(engine), shown: url.to_owned(), remark: None })
+    let hashes = ModelHashes::default();
+    Ok(Chosen { engine: Arc::new(engine), hashes, shown: url.to_owned(), remark: None })
 }
 
 /// The embedded engine: a file of the user's, or a known model from the cache or its sources.
@@ -68,8 +72,8 @@ fn embedded(args: &Args) -> Result<Chosen> {
     };
     let model_name = known.map(|model| model.name.to_owned());
     let config = EmbeddedConfig { model_file, model_name, threads: compute_threads(), ..EmbeddedConfig::default() };
-    let engine = embedded::load(&config)?;
-    Ok(Chosen { engine, shown: "in this process".to_owned(), remark: known.map(|model| model.remark) })
+    let Loaded { engine, hashes } = embedded::load(&config)?;
+    Ok(Chosen { engine, hashes, shown: "in this process".to_owned(), remark: known.map(|model| model.remark) })
 }
 
 /// Half of the machine: the rest is for whoever uses it meanwhile.

@@ -2,9 +2,11 @@
 //!
 //! 1. The devnet lives in `devnet/` of the data folder and answers over HTTP, so that every other command can look.
 //! 2. An operator's wallet, `wallets/operator.key`, gets its money from the devnet's faucet. It owns the steward, the
-//!    proxy and everything else, as one person would who tries the network.
+//!    proxy and the workers, as one person would who tries the network. The client has a wallet of its own,
+//!    `wallets/client.key`, as the one who pays.
 //! 3. [`plan`] compares what is on the chain with what `up` wants there and says what is missing; one message of the
-//!    wallet brings all of it. The same comparison serves the first start, a restart, and a change of parameters.
+//!    operator's wallet brings all of it. The same comparison serves the first start, a restart, and a change of
+//!    parameters. The roles' wallets are funded; the contracts that hold stake and deposit are the roles' own business.
 //! 4. [`caretaker`] goes on comparing while the network runs.
 //! 5. [`costs`] reads from the chain what it cost.
 //!
@@ -31,11 +33,11 @@ use cocoon_ton::{Address, Chain};
 use cocoon_units::{Clock, Nano};
 use tokio::time::{Instant, sleep};
 
-pub(super) use self::costs::Costs;
+pub(super) use self::costs::{Costs, Measured, measure};
 use self::kept::Kept;
-use self::plan::{Deployment, Plan};
 use crate::chain::Followed;
 use crate::command::ton::network::Record;
+use crate::money::OwnPurse;
 use crate::{limits, wiring};
 
 /// The folder of the devnet, in the data folder.
@@ -44,8 +46,12 @@ const DEVNET: &str = "devnet";
 const WALLETS: &str = "wallets";
 /// The operator's key.
 const OPERATOR: &str = "operator.key";
-/// The wallets that nodes send through, which their owner can block.
-const NODES: [&str; 3] = ["proxy", "worker", "client"];
+/// The key of the one who pays.
+const CLIENT: &str = "client.key";
+/// What other commands read about the client.
+const CLIENT_CONFIG: &str = "client.toml";
+/// The simulated platform.
+pub(super) const SIMULATED: &str = "simulated-tee";
 
 /// What the faucet gives the operator when it has less than [`LOW`].
 const GIFT: Nano = Nano::new(1_000_000_000_000);
@@ -58,13 +64,22 @@ pub(super) struct Ground {
     devnet: Devnet,
     chain: Arc<dyn Chain>,
     operator: Sender,
-    nodes: Vec<Wallet>,
+    client: SigningKey,
     kept: Kept,
 }
 
-/// The proxy as the root shall have it, and the models that workers serve.
+/// A role's wallet, which the operator keeps in money.
+#[derive(Debug, Clone)]
+pub(super) struct Funded {
+    pub(super) wallet: Wallet,
+    /// What it gets to begin with, and again when it has less than half.
+    pub(super) amount: Nano,
+}
+
+/// The proxy as the root shall have it, the models that workers serve, and the wallets of the roles.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
+    pub(super) wallets: Vec<Funded>,
     pub(super) payment_key: [u8; 32],
     pub(super) clients: SocketAddr,
     pub(super) workers: SocketAddr,
@@ -83,10 +98,8 @@ impl Ground {
         let chain: Arc<dyn Chain> = Arc::new(devnet.clone());
         let journal = wallets.join("operator.journal");
         let operator = Sender::new(Arc::clone(&chain), key, kind, Some(journal), ChainPolicy::Proved)?;
-        let owner = operator.address();
-        let node = |name: &&str| Ok(Wallet::new(key_of(&wallets, name)?, WalletKind::Cocoon { owner }));
-        let nodes = NODES.iter().map(node).collect::<Result<_>>()?;
-        Ok(Self { folder: folder.to_owned(), devnet, chain, operator, nodes, kept: Kept::read(folder)? })
+        let client = self::key(&wallets.join(CLIENT))?;
+        Ok(Self { folder: folder.to_owned(), devnet, chain, operator, client, kept: Kept::read(folder)? })
     }
 
     /// The network itself.
@@ -99,9 +112,47 @@ impl Ground {
         self.devnet.clock()
     }
 
-    /// The wallet that owns everything.
+    /// The wallet that owns the network and its nodes.
     pub(super) fn operator(&self) -> Address {
         self.operator.address()
+    }
+
+    /// The wallet that pays.
+    pub(super) fn client(&self) -> Wallet {
+        Wallet::new(self.client.clone(), WalletKind::V5R1 { network: WalletNetwork::TESTNET })
+    }
+
+    /// Leaves the configuration of the client that runs here, so that `cocoon client status` and its like find it.
+    pub(super) fn leave_client_config(&self, root: Address, url: &str, api: SocketAddr) -> Result<PathBuf> {
+        let path = self.folder.join(CLIENT_CONFIG);
+        let shown = |path: PathBuf| toml::Value::from(path.display().to_string());
+        let text = format!(
+            "# The client of `cocoon up`, written anew at each start: for `cocoon client status --config` and its like.\n\
+             data_dir = {data_dir}\n\n[attestation]\ninsecure_simulated_tee = {tee}\n\n[chain]\nroot = \"{root}\"\n\
+             devnet = \"{url}\"\ninsecure_reported = true\npoll_s = 1\n\n[wallet]\nkey_file = {key}\n\n[client]\n\
+             listen = \"{api}\"\nis_test = {IS_TEST}\n",
+            data_dir = shown(self.role_folder("client")),
+            tee = shown(self.folder.join(SIMULATED)),
+            root = root.raw(),
+            key = shown(self.folder.join(WALLETS).join(CLIENT)),
+        );
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// The purse of the one who pays.
+    pub(super) fn client_purse(&self, followed: &Followed) -> Result<OwnPurse> {
+        OwnPurse::open(followed, &self.role_folder("client"), &self.client, IS_TEST)
+    }
+
+    /// The network's chain.
+    pub(super) fn chain(&self) -> Arc<dyn Chain> {
+        Arc::clone(&self.chain)
+    }
+
+    /// Where a role keeps what it must not forget.
+    pub(super) fn role_folder(&self, instance: &str) -> PathBuf {
+        self.folder.join("roles").join(instance)
     }
 
     /// Deploys what is missing, registers the proxy as it is now, and leaves `network.json` for other commands. `url` is
@@ -128,53 +179,33 @@ impl Ground {
         Followed::on(chain, root, IS_TEST, limits::UP_ROOT_POLL, ChainPolicy::Proved).await
     }
 
-    /// What the contracts of the moment cost.
-    pub(super) async fn costs(&self, root: Address, wanted: &Wanted) -> Result<Costs> {
-        let state = self.root(root).await?;
-        let deployment = Deployment::of(self.operator(), root, wanted.payment_key, &state.params)?;
-        let node = self.nodes.first().map_or_else(|| self.operator(), Wallet::address);
-        costs::measure(self.chain.as_ref(), self.operator(), node, &deployment, &state.params).await
-    }
-
     /// A root, its steward and wallets for nodes, all in one message of the operator's wallet.
     async fn deploy(&mut self, wanted: &Wanted) -> Result<Address> {
-        let genesis = plan::genesis(self.operator(), wanted, &self.nodes)?;
+        let genesis = plan::genesis(self.operator(), wanted)?;
         let root = genesis.root;
         self.operator.send(genesis.messages).await.context("the contracts of the network could not be deployed")?;
         let patience = Patience::new("the root contract");
         while self.owner_of(root).await? != Some(genesis.steward) {
             patience.pause().await?;
         }
-        self.kept = Kept { root: Some(root), ..Kept::default() };
+        self.kept = Kept { root: Some(root) };
         self.kept.write(&self.folder)?;
         Ok(root)
     }
 
     /// Brings what is missing onto the chain, and waits until it is there.
     async fn reconcile(&mut self, root: Address, wanted: &Wanted, when: When) -> Result<Vec<String>> {
-        let before = self.kept.clone();
-        let plan = self.compare(root, wanted, when).await?;
-        if self.kept != before {
-            // Before anything is sent: what is deployed must be found again, and closed one day.
-            self.kept.write(&self.folder)?;
-        }
+        let plan = plan::compare(self, root, wanted, when).await?;
         if plan.messages.is_empty() {
             return Ok(Vec::new());
         }
         self.operator.send(plan.messages).await.context("the operator's wallet could not send")?;
         // Until its effects are seen they would be asked for again.
         let patience = Patience::new("what the operator's wallet sent");
-        while !self.compare(root, wanted, when).await?.messages.is_empty() {
+        while !plan::compare(self, root, wanted, when).await?.messages.is_empty() {
             patience.pause().await?;
         }
         Ok(plan.words)
-    }
-
-    async fn compare(&mut self, root: Address, wanted: &Wanted, when: When) -> Result<Plan> {
-        let mut kept = self.kept.clone();
-        let plan = plan::compare(self, &mut kept, root, wanted, when).await?;
-        self.kept = kept;
-        Ok(plan)
     }
 
     async fn root(&self, root: Address) -> Result<RootState> {
@@ -229,10 +260,6 @@ pub(super) enum When {
 /// The manifest hash of what a role runs here.
 fn image(role: Role) -> [u8; 32] {
     SimImage::for_role(role).manifest().sha256()
-}
-
-fn key_of(wallets: &Path, name: &str) -> Result<SigningKey> {
-    key(&wallets.join(format!("{name}.key")))
 }
 
 /// The key of a file, which is made if it is not there.

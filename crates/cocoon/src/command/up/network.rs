@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use cocoon_attest::{self as attest, CollateralSource};
-use cocoon_client::{ApiKey, AuthSecret, ClientConfig, ClientHandle};
+use cocoon_client::{ClientConfig, ClientHandle};
 use cocoon_net::Acceptor;
-use cocoon_proxy::{Hex32, ProxyConfig};
+use cocoon_proxy::{ProxyConfig, SettlementConfig};
 use cocoon_ton::chain::watch::RootConfig;
-use cocoon_ton::contract::proxy_address;
-use cocoon_ton::{Address, devnet};
-use cocoon_units::Clock;
+use cocoon_ton::contract::{client_state_init, proxy_address};
+use cocoon_ton::wallet::{Wallet, WalletKind};
+use cocoon_ton::{Address, Chain, devnet};
+use cocoon_units::{Clock, Nano};
 use cocoon_worker::{WorkerConfig, WorkerHandle};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Chosen;
 use super::ground::caretaker::Caretaker;
-use super::ground::{Costs, Ground, IS_TEST, Wanted};
+use super::ground::{Costs, Funded, Ground, IS_TEST, Measured, Wanted, measure};
 use crate::attestation::simulated::Simulated;
 use crate::attestation::{self, Attestation, Links};
 use crate::chain::Followed;
@@ -47,6 +48,8 @@ pub(super) struct View {
     pub(super) proxy: SocketAddr,
     /// What the client accepts of it.
     pub(super) client_policy: PathBuf,
+    /// What other commands read about the client.
+    pub(super) client_config: PathBuf,
     /// The workers.
     pub(super) workers: Vec<WorkerHandle>,
     client: ClientHandle,
@@ -81,10 +84,11 @@ pub(super) struct OnChain {
     pub(super) url: String,
     /// The root contract.
     pub(super) root: Address,
-    /// What it costs to be here.
-    pub(super) costs: Costs,
+    chain: Arc<dyn Chain>,
     terms: watch::Receiver<Arc<RootConfig>>,
     operator: Address,
+    pub(super) payer: Address,
+    proxy_wallet: Address,
     payment_key: [u8; 32],
 }
 
@@ -93,11 +97,9 @@ const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 
 /// What every role stands on.
 struct Base<'a> {
-    simulated: &'a Simulated,
-    pccs: Arc<dyn CollateralSource>,
     clock: Arc<dyn Clock>,
     followed: Followed,
-    operator: String,
+    ground: &'a Ground,
 }
 
 impl Network {
@@ -114,25 +116,30 @@ impl Network {
         let (devnet_task, url) = serve_devnet(&ground).await?;
         let clock = ground.clock();
         // The proxy's sockets first: the root says where they are.
-        let proxy_links = links(simulated, attest::Role::Proxy, "proxy", Arc::clone(&pccs), Arc::clone(&clock))?;
+        let links = |role, instance: &str| links(simulated, role, instance, Arc::clone(&pccs), Arc::clone(&clock));
+        let proxy_links = links(attest::Role::Proxy, "proxy")?;
+        let client_links = links(attest::Role::Client, "client")?;
+        let worker_links = (0..workers).map(|number| links(attest::Role::Worker, &format!("worker {number}")));
+        let worker_links = worker_links.collect::<Result<Vec<_>>>()?;
         let listen = async |peers| wiring::bind_sessions(proxy_links.listen(ANY_PORT, peers), 0, "nothing").await;
         let (for_clients, clients_addr) = listen(attest::Role::Client).await?;
         let (for_workers, workers_addr) = listen(attest::Role::Worker).await?;
-        let payment_key = proxy_links.payment_key().context("the simulated proxy has no payment key")?;
+        let payment_key = proxy_links.lasting_keys()?.public().payment;
         let models = models(engine).await;
-        let wanted = Wanted { payment_key, clients: clients_addr, workers: workers_addr, models };
+        let wallets = wallets(&ground, &proxy_links, &worker_links)?;
+        let proxy_wallet = wallets.first().context("a proxy without a wallet")?.wallet.address();
+        let wanted = Wanted { wallets, payment_key, clients: clients_addr, workers: workers_addr, models };
         let root = ground.establish(&wanted, &url).await?;
         let followed = ground.follow(root).await?;
-        let costs = ground.costs(root, &wanted).await?;
-        let operator = ground.operator();
+        let (operator, payer) = (ground.operator(), ground.client().address());
         let terms = followed.root();
-        let base = Base { simulated, pccs, clock, followed, operator: operator.raw() };
-        // Client and proxy prove themselves to each other as strangers would; the secret lives as long as they do.
-        let secret = ApiKey::generate().context("cannot make a secret")?;
-        let proxy_task = base.proxy(&secret, &proxy_links, for_clients, for_workers)?;
-        let (worker_tasks, handles) = base.workers(engine, workers)?;
-        let (client_task, client) = base.client(&secret, listener)?;
+        let base = Base { clock, followed, ground: &ground };
+        let proxy_task = base.proxy(&proxy_links, for_clients, for_workers)?;
+        let (worker_tasks, handles) = base.workers(engine, &worker_links)?;
+        let (client_task, client) = base.client(&client_links, listener)?;
         let mut caretaker_task = Role::new("caretaker of the contracts");
+        let chain = ground.chain();
+        let client_config = ground.leave_client_config(root, &url, api)?;
         let caretaker = Caretaker::new(ground, root, wanted, handles.clone());
         let (stop, heard) = (caretaker_task.stop.clone(), terms.clone());
         caretaker_task.tasks.spawn(async move {
@@ -140,8 +147,8 @@ impl Network {
             Ok(())
         });
         let client_policy = simulated.policy_path(attest::Role::Client);
-        let chain = OnChain { url, root, costs, terms, operator, payment_key };
-        let view = View { api, proxy: clients_addr, client_policy, workers: handles, client, chain };
+        let chain = OnChain { url, root, chain, terms, operator, payer, proxy_wallet, payment_key };
+        let view = View { api, proxy: clients_addr, client_policy, client_config, workers: handles, client, chain };
         let tasks = Tasks {
             client: client_task,
             workers: worker_tasks,
@@ -155,44 +162,44 @@ impl Network {
 }
 
 impl Base<'_> {
-    fn proxy(
-        &self,
-        secret: &ApiKey,
-        links: &Links,
-        clients: Arc<dyn Acceptor>,
-        workers: Arc<dyn Acceptor>,
-    ) -> Result<Role> {
+    fn proxy(&self, links: &Links, clients: Arc<dyn Acceptor>, workers: Arc<dyn Acceptor>) -> Result<Role> {
         let config = ProxyConfig {
             is_test: IS_TEST,
-            owner_address: self.operator.clone(),
-            client_secret_hash: Some(Hex32::sha256(secret.expose().as_bytes())),
+            owner_address: self.ground.operator().raw(),
+            // Play money: whoever looks on should not wait a minute for something to happen.
+            settlement: SettlementConfig { commit_min_s: 3, commit_max_s: 6, ..SettlementConfig::default() },
             ..ProxyConfig::default()
         };
-        let followed = self.followed.clone();
-        let (proxy, beside) = role::proxy::by_root(config, Arc::clone(&self.clock), clients, workers, links, followed)?;
+        let (clock, followed) = (Arc::clone(&self.clock), self.followed.clone());
+        let folder = self.ground.role_folder("proxy");
+        let (proxy, beside) = role::proxy::by_root(config, clock, clients, workers, links, followed, &folder)?;
         let mut task = Role::new("proxy");
         let stop = task.stop.clone();
         task.tasks.spawn(async move {
-            tokio::join!(proxy.run(stop.clone()), stop.run_until_cancelled(beside));
-            Ok(())
+            let served = async {
+                let served = proxy.run(stop.clone()).await;
+                stop.cancel();
+                served
+            };
+            Ok(tokio::join!(served, stop.run_until_cancelled(beside)).0?)
         });
         Ok(task)
     }
 
-    fn workers(&self, engine: &Chosen, count: u16) -> Result<(Role, Vec<WorkerHandle>)> {
+    fn workers(&self, engine: &Chosen, links: &[Links]) -> Result<(Role, Vec<WorkerHandle>)> {
         let mut task = Role::new("worker");
         let mut handles = Vec::new();
-        for number in 0..count {
-            let mut config =
-                WorkerConfig { is_test: IS_TEST, owner_address: self.operator.clone(), ..WorkerConfig::default() };
+        let count = u16::try_from(links.len())?;
+        for (number, links) in links.iter().enumerate() {
+            let owner_address = self.ground.operator().raw();
+            let mut config = WorkerConfig { is_test: IS_TEST, owner_address, ..WorkerConfig::default() };
             wiring::fit_slots(&mut config, engine.engine.as_ref(), count);
-            let links = self.links(attest::Role::Worker, &format!("worker {number}"))?;
+            let engine_hashes = engine.hashes;
             let (engine, clock) = (Arc::clone(&engine.engine), Arc::clone(&self.clock));
-            let (mut worker, beside) =
-                role::worker::by_root(config, clock, engine, None, &links, self.followed.untold())?;
-            if let Some(prover) = links.prover() {
-                worker = worker.with_prover(prover);
-            }
+            let folder = self.ground.role_folder(&format!("worker-{number}"));
+            let (worker, beside) =
+                role::worker::by_root(config, clock, engine, None, links, self.followed.untold(), &folder)?;
+            let worker = role::worker::proven(worker, links, engine_hashes);
             handles.push(worker.handle());
             let stop = task.stop.clone();
             task.tasks.spawn(async move {
@@ -203,17 +210,11 @@ impl Base<'_> {
         Ok((task, handles))
     }
 
-    fn client(&self, secret: &ApiKey, listener: TcpListener) -> Result<(Role, ClientHandle)> {
-        let config = ClientConfig {
-            listen: listener.local_addr()?,
-            is_test: IS_TEST,
-            owner_address: self.operator.clone(),
-            auth_secret: AuthSecret::new(secret.expose()),
-            ..ClientConfig::default()
-        };
-        let links = self.links(attest::Role::Client, "client")?;
-        let (client, beside) =
-            role::client::by_root(config, Arc::clone(&self.clock), None, &links, self.followed.untold())?;
+    fn client(&self, links: &Links, listener: TcpListener) -> Result<(Role, ClientHandle)> {
+        let config = ClientConfig { listen: listener.local_addr()?, is_test: IS_TEST, ..ClientConfig::default() };
+        let followed = self.followed.untold();
+        let purse = self.ground.client_purse(&followed)?;
+        let (client, beside) = role::client::by_root(config, Arc::clone(&self.clock), None, links, followed, purse)?;
         let handle = client.handle();
         let mut task = Role::new("client");
         let stop = task.stop.clone();
@@ -223,11 +224,27 @@ impl Base<'_> {
         });
         Ok((task, handle))
     }
-
-    fn links(&self, role: attest::Role, instance: &str) -> Result<Links> {
-        links(self.simulated, role, instance, Arc::clone(&self.pccs), Arc::clone(&self.clock))
-    }
 }
+
+/// The wallets of the roles, and what each begins with: what its contracts and their gas take, above the floor below
+/// which a node's wallet sends nothing.
+fn wallets(ground: &Ground, proxy: &Links, workers: &[Links]) -> Result<Vec<Funded>> {
+    let owner = ground.operator();
+    let node = |links: &Links, amount| {
+        let wallet = Wallet::new(links.lasting_keys()?.wallet().clone(), WalletKind::Cocoon { owner });
+        anyhow::Ok(Funded { wallet, amount })
+    };
+    let mut wallets = vec![node(proxy, PROXY_WALLET)?];
+    for links in workers {
+        wallets.push(node(links, WORKER_WALLET)?);
+    }
+    wallets.push(Funded { wallet: ground.client(), amount: CLIENT_WALLET });
+    Ok(wallets)
+}
+
+const PROXY_WALLET: Nano = Nano::new(20_000_000_000);
+const WORKER_WALLET: Nano = Nano::new(5_000_000_000);
+const CLIENT_WALLET: Nano = Nano::new(50_000_000_000);
 
 /// What the engine serves, if it says so at once.
 async fn models(engine: &Chosen) -> Vec<String> {
@@ -269,7 +286,9 @@ fn links(
         attest::Role::Proxy | attest::Role::Worker | _ => Some(simulated.node(role, instance, [0; 32])?),
     };
     let policy = simulated.policy_by_root(role)?;
-    Ok(Links::Attested(Attestation::assemble(role, node, policy, collateral, clock)?))
+    let attestation = Attestation::assemble(role, node, policy, collateral, clock)?;
+    let workers = simulated.policy_by_root(attest::Role::Proxy)?;
+    Ok(Links::Attested(attestation.with_worker_policy(Some(workers))))
 }
 
 impl OnChain {
@@ -278,6 +297,21 @@ impl OnChain {
         let root = Arc::clone(&*self.terms.borrow());
         // The roles work by these parameters, so that there is an address; the root stands in for one.
         proxy_address(self.operator, &self.payment_key, root.address, &root.state.params).unwrap_or(root.address)
+    }
+
+    /// The client's contract of the moment.
+    pub(super) fn client_contract(&self) -> Address {
+        let root = Arc::clone(&*self.terms.borrow());
+        let init = client_state_init(self.payer, self.contract(), &self.payment_key, &root.state.params);
+        init.map_or(root.address, |init| init.address())
+    }
+
+    /// What it cost to be here, once the contracts are there.
+    pub(super) async fn costs(&self) -> Result<Costs> {
+        let root = Arc::clone(&*self.terms.borrow());
+        let measured =
+            Measured { proxy: (self.contract(), self.proxy_wallet), client: (self.client_contract(), self.payer) };
+        measure(self.chain.as_ref(), measured, &root.state.params).await
     }
 }
 

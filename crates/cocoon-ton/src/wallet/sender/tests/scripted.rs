@@ -263,6 +263,7 @@ impl State {
                 kind: MessageKind::ExternalIn { to: Address::basechain([0; 32]) },
                 body: order,
                 has_state_init: false,
+                forward_fee: Nano::ZERO,
             },
             messages,
             unix_s,
@@ -292,7 +293,11 @@ impl State {
     fn steal(&mut self, unix_s: u32) {
         let body = body(u32::MAX);
         let kind = MessageKind::ExternalIn { to: Address::basechain([0; 32]) };
-        self.step(Message { hash: [0; 32], kind, body, has_state_init: false }, Vec::new(), unix_s);
+        self.step(
+            Message { hash: [0; 32], kind, body, has_state_init: false, forward_fee: Nano::ZERO },
+            Vec::new(),
+            unix_s,
+        );
     }
 
     fn data(&self) -> Cell {
@@ -327,6 +332,7 @@ fn actions(list: Option<Cell>, messages: &mut Vec<Message>) {
         },
         body: CellBuilder::build_from(model.body).unwrap(),
         has_state_init: false,
+        forward_fee: Nano::ZERO,
     });
 }
 

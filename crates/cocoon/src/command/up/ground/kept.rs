@@ -1,4 +1,4 @@
-//! `up.json` in the data folder: what earlier starts deployed and a later one must find, or close.
+//! `up.json` in the data folder: what earlier starts deployed and a later one must find.
 
 use std::path::Path;
 
@@ -16,25 +16,6 @@ const FILE: &str = "up.json";
 pub(super) struct Kept {
     /// The root that was deployed.
     pub(super) root: Option<Address>,
-    /// Contracts that hold money, by their kinds; those of old parameters are closed.
-    pub(super) instances: Vec<Instance>,
-}
-
-/// A contract with money in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Instance {
-    pub(super) kind: Kind,
-    pub(super) address: Address,
-}
-
-/// What it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
-    /// Holds the proxy's stake.
-    Proxy,
-    /// Holds the client's deposit.
-    Client,
 }
 
 impl Kept {
@@ -53,13 +34,5 @@ impl Kept {
         let text = serde_json::to_string_pretty(self)? + "\n";
         std::fs::write(&half, text).with_context(|| format!("cannot write {}", half.display()))?;
         std::fs::rename(&half, &path).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    /// Remembers a contract that is about to be deployed.
-    pub(super) fn add(&mut self, kind: Kind, address: Address) {
-        let instance = Instance { kind, address };
-        if !self.instances.contains(&instance) {
-            self.instances.push(instance);
-        }
     }
 }

@@ -1,0 +1,6 @@
+//! Settlement on the embedded devnet: the real contracts decide, a small hub keeps the real ledger.
+
+mod attacks;
+mod close;
+mod serve;
+mod world;

@@ -1,0 +1,260 @@
+//! What the chain says about everybody's money, read from its transactions alone.
+//!
+//! - What the client was charged: what it paid in less what came back, by the notes that its contract sent to the proxy's.
+//! - What the workers were paid: what their contracts paid out to their owners.
+//! - Each account: what came in, less what went out, less fees, is what is there.
+
+use std::collections::BTreeMap;
+
+use cocoon_ton::chain::{Account, MessageKind, Transaction, TxId};
+use cocoon_ton::contract::note::{ClientPayload, Note};
+use cocoon_ton::contract::{ClientState, Lifecycle, ProxyState, WorkerState};
+use cocoon_ton::{Address, Chain};
+use serde::Serialize;
+
+use super::Failure;
+
+/// Whose money it is, and the price of a token.
+#[derive(Debug, Clone)]
+pub(super) struct Owners {
+    pub(super) owner: Address,
+    pub(super) earners: [Address; 2],
+    pub(super) payer: Address,
+    pub(super) proxy_wallet: Address,
+    pub(super) worker_wallets: [Address; 2],
+    pub(super) proxy_contract: Address,
+    pub(super) worker_contracts: [Address; 2],
+    pub(super) client_contract: Address,
+    pub(super) price: u64,
+    pub(super) fee: u64,
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        let nobody = Address::basechain([0; 32]);
+        Self {
+            owner: nobody,
+            earners: [nobody; 2],
+            payer: nobody,
+            proxy_wallet: nobody,
+            worker_wallets: [nobody; 2],
+            proxy_contract: nobody,
+            worker_contracts: [nobody; 2],
+            client_contract: nobody,
+            price: 0,
+            fee: 0,
+        }
+    }
+}
+
+impl Owners {
+    /// Every wallet, with its name.
+    pub(super) fn wallets(&self) -> Vec<(&'static str, Address)> {
+        vec![
+            ("the owner's wallet", self.owner),
+            ("the first worker's owner's wallet", self.earners[0]),
+            ("the second worker's owner's wallet", self.earners[1]),
+            ("the client's wallet", self.payer),
+            ("the proxy's wallet", self.proxy_wallet),
+            ("the first worker's wallet", self.worker_wallets[0]),
+            ("the second worker's wallet", self.worker_wallets[1]),
+        ]
+    }
+}
+
+/// The books of a network.
+#[derive(Debug, Clone, Serialize)]
+pub struct Books {
+    /// Adjusted tokens that the client's contract counts.
+    pub tokens_charged: u64,
+    /// Adjusted tokens that the workers' contracts count, together.
+    pub tokens_paid: u64,
+    /// What the client paid in less what came back, in nanoTON.
+    pub charged_nano: u64,
+    /// What the workers' contracts paid out, in nanoTON.
+    pub paid_nano: u64,
+    /// Price of a token, and what of it is the worker's, in nanoTON.
+    pub price_nano: u64,
+    /// What of the price is the worker's.
+    pub worker_fee_nano: u64,
+    /// All fees of the wallets and contracts, in nanoTON.
+    pub fees_nano: u64,
+    /// Transactions read.
+    pub transactions: usize,
+    /// Contracts that are not closed, with their state.
+    pub open: Vec<String>,
+    /// Accounts whose balance is not what their transactions say.
+    pub unexplained: Vec<String>,
+}
+
+impl Books {
+    pub(super) async fn read(chain: &dyn Chain, owners: &Owners) -> Result<Self, Failure> {
+        let client = state(chain, &owners.client_contract, ClientState::parse).await?;
+        let proxy = state(chain, &owners.proxy_contract, ProxyState::parse).await?;
+        let mut tokens_paid = 0_u64;
+        let mut open = Vec::new();
+        note_open(&mut open, "client", client.as_ref().map(|state| state.state));
+        note_open(&mut open, "proxy", proxy.as_ref().map(|state| state.state));
+        for contract in &owners.worker_contracts {
+            let worker = state(chain, contract, WorkerState::parse).await?;
+            note_open(&mut open, "worker", worker.as_ref().map(|state| state.state));
+            tokens_paid += worker.map_or(0, |state| state.tokens);
+        }
+        let mut books = Self {
+            tokens_charged: client.map_or(0, |state| state.tokens_used),
+            tokens_paid,
+            charged_nano: 0,
+            paid_nano: 0,
+            price_nano: owners.price,
+            worker_fee_nano: owners.fee,
+            fees_nano: 0,
+            transactions: 0,
+            open,
+            unexplained: Vec::new(),
+        };
+        let contracts = [
+            ("the proxy's contract", owners.proxy_contract),
+            ("the client's contract", owners.client_contract),
+            ("the first worker's contract", owners.worker_contracts[0]),
+            ("the second worker's contract", owners.worker_contracts[1]),
+        ];
+        for (name, address) in owners.wallets().into_iter().chain(contracts) {
+            books.account(chain, owners, name, address).await?;
+        }
+        Ok(books)
+    }
+
+    /// One account: its part of the sums, and whether its balance is what it must be.
+    async fn account(
+        &mut self,
+        chain: &dyn Chain,
+        owners: &Owners,
+        name: &str,
+        address: Address,
+    ) -> Result<(), Failure> {
+        let account = chain.account(&address).await?.for_display();
+        let history = history(chain, &address, &account).await?;
+        let (mut came, mut went, mut fees) = (0_u64, 0_u64, 0_u64);
+        for transaction in &history {
+            came += transaction.in_message.as_ref().map_or(0, value);
+            went += transaction.out_messages.iter().map(value).sum::<u64>();
+            fees += transaction.cost().get();
+        }
+        self.fees_nano += fees;
+        self.transactions += history.len();
+        let left = came.checked_sub(went).and_then(|left| left.checked_sub(fees));
+        if left != Some(account.balance.get()) {
+            let balance = account.balance.get();
+            self.unexplained.push(format!("{name} has {balance}: came {came}, went {went}, fees {fees}"));
+        }
+        if address == owners.proxy_contract {
+            let (paid_in, returned) = history.iter().fold((0, 0), |sums, transaction| moved(sums, transaction, owners));
+            self.charged_nano = paid_in - returned;
+        }
+        if owners.earners.contains(&address) {
+            // The proxy's contract pays a worker's owner itself, in a payment of the exact amount.
+            let payouts = history.iter().filter_map(|transaction| transaction.in_message.as_ref()).filter(|message| {
+                let is_payout = matches!(Note::parse(&message.body), Ok(Note::Payout { .. }));
+                is_payout && from(&message.kind) == Some(owners.proxy_contract)
+            });
+            self.paid_nano += payouts.map(value).sum::<u64>();
+        }
+        Ok(())
+    }
+
+    /// Whether the client is gone and the workers have what it was charged.
+    pub(super) fn is_paid(&self) -> bool {
+        self.tokens_charged == self.tokens_paid && self.paid_nano == self.tokens_paid * self.worker_fee_nano
+    }
+
+    /// Whether nothing is open any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The equality, and what else must hold.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let commission = self.tokens_charged * (self.price_nano - self.worker_fee_nano);
+        let holds = [
+            (self.tokens_charged > 0, "nothing was charged at all"),
+            (
+                self.tokens_charged == self.tokens_paid,
+                "clients were charged for other tokens than workers were paid for",
+            ),
+            (
+                self.charged_nano == self.tokens_charged * self.price_nano,
+                "the client was not charged the price of its tokens",
+            ),
+            (
+                self.paid_nano == self.tokens_paid * self.worker_fee_nano,
+                "the workers were not paid the price of their tokens",
+            ),
+            (self.charged_nano == self.paid_nano + commission, "charges are not payouts and commission"),
+            (self.open.is_empty(), "contracts are open"),
+            (self.unexplained.is_empty(), "a balance is not what its transactions say"),
+        ];
+        match holds.iter().find(|(holds, _)| !holds) {
+            None => Ok(()),
+            Some((_, what)) => Err(format!("{what}: {}", serde_json::to_string_pretty(self)?).into()),
+        }
+    }
+}
+
+fn note_open(open: &mut Vec<String>, name: &str, state: Option<Lifecycle>) {
+    match state {
+        None | Some(Lifecycle::Closed) => {}
+        Some(state) => open.push(format!("{name}: {state:?}")),
+    }
+}
+
+async fn state<State, Error: std::error::Error + Send + Sync + 'static>(
+    chain: &dyn Chain,
+    address: &Address,
+    parse: impl FnOnce(&cocoon_ton::Cell) -> Result<State, Error>,
+) -> Result<Option<State>, Failure> {
+    let account = chain.account(address).await?.for_display();
+    Ok(account.data.map(|data| parse(&data)).transpose()?)
+}
+
+/// Everything that ever happened to an account.
+async fn history(chain: &dyn Chain, address: &Address, account: &Account) -> Result<Vec<Transaction>, Failure> {
+    let mut known = BTreeMap::new();
+    let mut after: Option<TxId> = None;
+    while account.last.is_some() && after != account.last {
+        let page = chain.transactions(address, after, 50).await?.for_display();
+        let Some(newest) = page.iter().map(|transaction| transaction.id).max_by_key(|id| id.lt) else { break };
+        after = Some(newest);
+        known.extend(page.into_iter().map(|transaction| (transaction.id.lt, transaction)));
+    }
+    Ok(known.into_values().collect())
+}
+
+/// What a client's contract says was paid in, and what came back.
+fn moved((paid_in, returned): (u64, u64), transaction: &Transaction, owners: &Owners) -> (u64, u64) {
+    let Some(message) = &transaction.in_message else { return (paid_in, returned) };
+    if from(&message.kind) != Some(owners.client_contract) {
+        return (paid_in, returned);
+    }
+    let Ok(Note::Client(note)) = Note::parse(&message.body) else { return (paid_in, returned) };
+    match note.payload {
+        Some(ClientPayload::TopUp { amount, .. }) => (paid_in + amount.get(), returned),
+        Some(ClientPayload::RefundGranted { amount, .. } | ClientPayload::RefundForced { amount, .. }) => {
+            (paid_in, returned + amount.get())
+        }
+        Some(ClientPayload::Register { .. }) | None => (paid_in, returned),
+    }
+}
+
+fn value(message: &cocoon_ton::chain::Message) -> u64 {
+    match &message.kind {
+        MessageKind::Internal { value, .. } => value.get(),
+        MessageKind::ExternalIn { .. } | MessageKind::ExternalOut { .. } | MessageKind::Unreadable => 0,
+    }
+}
+
+fn from(kind: &MessageKind) -> Option<Address> {
+    match kind {
+        MessageKind::Internal { from, .. } => Some(*from),
+        MessageKind::ExternalIn { .. } | MessageKind::ExternalOut { .. } | MessageKind::Unreadable => None,
+    }
+}

@@ -1,0 +1,97 @@
+//! A process of the network: started, killed without warning, started again with the same words.
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::Failure;
+
+/// Which process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    Devnet,
+    Proxy,
+    FirstWorker,
+    SecondWorker,
+    Client,
+}
+
+impl Name {
+    /// All that can be killed.
+    pub(super) const ALL: [Self; 5] = [Self::Devnet, Self::Proxy, Self::FirstWorker, Self::SecondWorker, Self::Client];
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Devnet => "devnet",
+            Self::Proxy => "proxy",
+            Self::FirstWorker => "worker-0",
+            Self::SecondWorker => "worker-1",
+            Self::Client => "client",
+        })
+    }
+}
+
+/// One process and how to start it.
+#[derive(Debug)]
+pub(super) struct Node {
+    name: Name,
+    binary: PathBuf,
+    arguments: Vec<String>,
+    log: File,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A process that is not started yet; what it says goes to a file in `folder`.
+    pub(super) fn new(name: Name, binary: &Path, arguments: &[&str], folder: &Path) -> Result<Self, Failure> {
+        let log = File::options().create(true).append(true).open(folder.join(format!("{name}.log")))?;
+        let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+        Ok(Self { name, binary: binary.to_owned(), arguments, log, child: None })
+    }
+
+    /// Starts it.
+    pub(super) fn start(&mut self) -> Result<(), Failure> {
+        let mut command = Command::new(&self.binary);
+        command.args(&self.arguments).env("COCOON_LOG", "info,cocoon_ton=warn").env_remove("COCOON_DATA_DIR");
+        command.stdin(Stdio::null()).stdout(self.log.try_clone()?).stderr(self.log.try_clone()?);
+        self.child = Some(command.spawn().map_err(|error| format!("{} does not start: {error}", self.name))?);
+        Ok(())
+    }
+
+    /// Its number, while it runs.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Kills it without warning; an error if it had ended by itself.
+    pub(super) fn kill(&mut self) -> Result<(), Failure> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let ended = child.try_wait()?;
+        child.kill()?;
+        child.wait()?;
+        match ended {
+            Some(status) => Err(format!("{} had ended by itself: {status}", self.name).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// An error if it ended though nobody asked it to.
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
+        match self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+            Some(status) => Err(format!("{} ended by itself: {status}", self.name).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

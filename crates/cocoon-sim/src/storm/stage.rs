@@ -1,0 +1,455 @@
+//! The network that a storm goes over: its folders, configuration files, contracts and processes.
+//!
+//! Each role is the real binary with a configuration file, and they find each other through the root contract. The
+//! owners' wallets are used through the binary's own commands, as owners would.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cocoon_attest::Role;
+use cocoon_simtee::{Platform, SimImage};
+use cocoon_tee::NodeKeys;
+use cocoon_ton::Address;
+use cocoon_ton::contract::{Params, RootState};
+use cocoon_ton::contract::{client_state_init, proxy_address, worker_state_init};
+use cocoon_ton::keys::KeyFile;
+use cocoon_ton::wallet::{Network, Wallet, WalletKind};
+use cocoon_units::{Clock, UnixTime};
+use ed25519_dalek::SigningKey;
+use tokio::runtime::Runtime;
+
+use super::books::{Books, Owners};
+use super::node::{Name, Node};
+use super::{Failure, http};
+use crate::ScriptedEngine;
+
+/// What a network is to be.
+pub(super) struct Plan<'a> {
+    /// The binary under test.
+    pub(super) binary: &'a Path,
+    /// Where everything goes.
+    pub(super) folder: &'a Path,
+    /// The engine behind the workers; a scripted one of our own if none is named.
+    pub(super) engine: Option<SocketAddr>,
+    /// The model that it serves.
+    pub(super) model: &'a str,
+    /// What a token costs, and what of that is the worker's, in nanoTON.
+    pub(super) price: u64,
+    pub(super) worker_fee: u64,
+    /// Whether there is a second worker, at another price.
+    pub(super) has_second_worker: bool,
+}
+
+/// What each wallet begins with, in TON.
+const PURSE: u64 = 100;
+
+/// How long anything may take that only needs the network to come to rest.
+const PATIENCE: Duration = Duration::from_secs(180);
+const LOOK: Duration = Duration::from_millis(100);
+/// How often a worker is asked to cash: payments are signed a little at a time.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// The running network.
+pub(super) struct Stage {
+    binary: PathBuf,
+    folder: PathBuf,
+    api: SocketAddr,
+    chain_url: String,
+    nodes: Vec<(Name, Node)>,
+    owners: Owners,
+    runtime: Runtime,
+    model: String,
+    _engine: Option<ScriptedEngine>,
+}
+
+/// Ports that were free a moment ago.
+struct Ports {
+    devnet: u16,
+    clients: u16,
+    workers: u16,
+    api: u16,
+}
+
+impl Stage {
+    /// Brings everything up, in the order in which a network is born.
+    pub(super) fn build(plan: &Plan<'_>) -> Result<Self, Failure> {
+        let Plan { binary, folder, model, .. } = *plan;
+        fs::create_dir_all(folder)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let (engine, engine_addr) = match plan.engine {
+            Some(addr) => (None, addr),
+            None => {
+                let engine = runtime.block_on(ScriptedEngine::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+                engine.set_models(&[model]);
+                let addr = engine.addr().ok_or("the engine has no address")?;
+                (Some(engine), addr)
+            }
+        };
+        let ports = Ports { devnet: free()?, clients: free()?, workers: free()?, api: free()? };
+        let chain_url = format!("http://127.0.0.1:{}", ports.devnet);
+        let keys = Keys::make(folder)?;
+        let mut stage = Self {
+            binary: binary.to_owned(),
+            folder: folder.to_owned(),
+            api: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.api)),
+            chain_url: chain_url.clone(),
+            nodes: Vec::new(),
+            owners: keys.owners(),
+            runtime,
+            model: model.to_owned(),
+            _engine: engine,
+        };
+        let devnet = stage.path("devnet");
+        stage.node(
+            Name::Devnet,
+            &["devnet", "--data-dir", &devnet, "--port", &ports.devnet.to_string(), "--block-ms", "100"],
+        )?;
+        stage.start(Name::Devnet)?;
+        stage.patiently("the devnet to answer", |stage| stage.devnet("GET /dev/status", "").is_ok())?;
+        let root = stage.found(&keys, &ports, plan)?;
+        stage.write_configs(&keys, &ports, root, engine_addr, plan.has_second_worker)?;
+        for (name, command) in [
+            (Name::Proxy, "proxy"),
+            (Name::FirstWorker, "worker"),
+            (Name::SecondWorker, "worker"),
+            (Name::Client, "client"),
+        ] {
+            if name == Name::SecondWorker && !plan.has_second_worker {
+                continue;
+            }
+            let config = stage.path(&format!("{name}.toml"));
+            stage.node(name, &[command, "--config", &config])?;
+            stage.start(name)?;
+        }
+        Ok(stage)
+    }
+
+    /// Where apps connect.
+    pub(super) const fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Waits until an app gets an answer.
+    pub(super) fn wait_until_served(&mut self) -> Result<(), Failure> {
+        let model = &self.model;
+        let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hello"}}]}}"#);
+        let api = self.api;
+        self.patiently("an answer through the whole network", |_| {
+            http::ask(api, "POST /v1/chat/completions", &body).is_ok_and(|reply| reply.status == 200)
+        })
+    }
+
+    /// The processes that a request passes through.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        self.nodes.iter().filter(|(name, _)| *name != Name::Devnet).filter_map(|(_, node)| node.id()).collect()
+    }
+
+    /// Kills a process without warning.
+    pub(super) fn kill(&mut self, name: Name) -> Result<(), Failure> {
+        self.get(name)?.kill()
+    }
+
+    /// Starts it again.
+    pub(super) fn restart(&mut self, name: Name) -> Result<(), Failure> {
+        self.start(name)
+    }
+
+    /// The client leaves with its money, the workers cash what they earned, everybody closes.
+    pub(super) fn close(&mut self) -> Result<(), Failure> {
+        let client = self.path("client.toml");
+        self.cocoon(&["client", "close", "--config", &client, "--wait"])?;
+        // The last payment is signed once the proxy's books are committed; cashing is what owners do by command.
+        let workers = [Name::FirstWorker, Name::SecondWorker].map(|name| self.path(&format!("{name}.toml")));
+        let (mut asked, mut said) = (Instant::now(), String::new());
+        let paid = self.patiently("the workers to be paid for everything", |stage| {
+            if asked.elapsed() > ASK_AGAIN {
+                asked = Instant::now();
+                let cash = |config: &String| stage.cocoon(&["worker", "cash", "--config", config]);
+                said = workers.iter().map(cash).map(|told| told.unwrap_or_else(|error| error.to_string())).collect();
+            }
+            stage.books().is_ok_and(|books| books.is_paid())
+        });
+        if let Err(error) = paid {
+            return Err(format!("{error}\n{:#?}\nthe last word of the workers: {said}", self.books()?).into());
+        }
+        self.close_contracts()?;
+        // Whoever waits for a delay of a day need not wait here.
+        self.devnet("POST /dev/advance", r#"{"seconds": 90000}"#)?;
+        self.close_contracts()?;
+        self.patiently("the contracts to be closed", |stage| stage.books().is_ok_and(|books| books.is_closed()))
+    }
+
+    /// Every owner's own way out.
+    fn close_contracts(&self) -> Result<(), Failure> {
+        let [first, second] = self.owners.worker_contracts;
+        for (contract, key) in
+            [(first, "earner-0.key"), (second, "earner-1.key"), (self.owners.proxy_contract, "owner.key")]
+        {
+            let key = self.path(key);
+            self.cocoon(&["contract", "close", &contract.raw(), "--wallet", &key])?;
+        }
+        Ok(())
+    }
+
+    /// What the chain says now.
+    pub(super) fn books(&self) -> Result<Books, Failure> {
+        let chain = self.chain()?;
+        self.runtime.block_on(Books::read(chain.as_ref(), &self.owners))
+    }
+
+    /// A root with everything that this network is made of, and money for everybody.
+    fn found(&mut self, keys: &Keys, ports: &Ports, plan: &Plan<'_>) -> Result<Address, Failure> {
+        let owner = self.path("owner.key");
+        for address in keys.wallets() {
+            let gift = format!(r#"{{"address": "{address}", "amount": "{PURSE}"}}"#);
+            self.devnet("POST /dev/faucet", &gift)?;
+        }
+        let (price, fee) = (plan.price.to_string(), plan.worker_fee.to_string());
+        // Kinds of tokens differ in price, and none evenly: whoever rounds another way is found out.
+        let terms =
+            ["--price", &price, "--worker-fee", &fee, "--cached", "0.3", "--completion", "2.7", "--reasoning", "1.9"];
+        let stakes = ["--min-proxy-stake", "1", "--min-client-stake", "1", "--no-steward"];
+        self.cocoon(&[&["root", "deploy", "--wallet", &owner], &terms[..], &stakes[..]].concat())?;
+        for (role, image) in [(Role::Proxy, "proxy"), (Role::Worker, "worker")] {
+            let hash = hex::encode(SimImage::for_role(role).manifest().sha256());
+            self.cocoon(&["root", "images", "add", &hash, "--role", image, "--wallet", &owner])?;
+        }
+        self.cocoon(&["root", "models", "add", plan.model, "--wallet", &owner])?;
+        let record = fs::read_to_string(self.folder.join("data/network.json"))?;
+        let record: serde_json::Value = serde_json::from_str(&record)?;
+        let root: Address = record["root"].as_str().ok_or("no root was noted")?.parse()?;
+        let params = self.params(root)?;
+        self.owners.derive(keys, root, &params)?;
+        let (contract, payment) = (self.owners.proxy_contract.raw(), hex::encode(keys.proxy.public().payment));
+        let [clients, workers] = [ports.clients, ports.workers].map(|port| format!("127.0.0.1:{port}"));
+        self.cocoon(&[
+            "root",
+            "proxies",
+            "add",
+            "--clients",
+            &clients,
+            "--workers",
+            &workers,
+            "--contract",
+            &contract,
+            "--payment-key",
+            &payment,
+            "--wallet",
+            &owner,
+        ])?;
+        Ok(root)
+    }
+
+    fn params(&self, root: Address) -> Result<Params, Failure> {
+        let chain = self.chain()?;
+        let account = self.runtime.block_on(chain.account(&root))?.for_display();
+        Ok(RootState::parse(&account.data.ok_or("the root has no data")?)?.params)
+    }
+
+    fn write_configs(
+        &self,
+        keys: &Keys,
+        ports: &Ports,
+        root: Address,
+        engine: SocketAddr,
+        has_second_worker: bool,
+    ) -> Result<(), Failure> {
+        let [proxy, first, second, client] =
+            [Name::Proxy, Name::FirstWorker, Name::SecondWorker, Name::Client].map(|name| self.path(&name.to_string()));
+        let (simulated, chain) = (self.path("simulated-tee"), &self.chain_url);
+        let common = format!(
+            "[attestation]\ninsecure_simulated_tee = {simulated:?}\n\n[chain]\nroot = \"{}\"\ndevnet = {chain:?}\n\
+             insecure_reported = true\npoll_s = 1\n",
+            root.raw()
+        );
+        let Ports { clients, workers, api, .. } = ports;
+        let (owner, model) = (keys.owner.address().raw(), &self.model);
+        fs::write(
+            self.folder.join("proxy.toml"),
+            format!(
+                "data_dir = {proxy:?}\n\n[listen]\nclients = \"127.0.0.1:{clients}\"\nworkers = \"127.0.0.1:{workers}\"\n\n\
+                 {common}\n[proxy]\nowner_address = \"{owner}\"\n\n[proxy.settlement]\ncommit_min_s = 1\ncommit_max_s = 2\n\
+                 exposure = \"2\"\ncharge_at = \"1\"\npayout_at = \"1\"\nwithdraw_at = \"5\"\n"
+            ),
+        )?;
+        let earners =
+            [(Name::FirstWorker, first, &keys.earners[0], 1000), (Name::SecondWorker, second, &keys.earners[1], 1370)];
+        for (name, folder, earner, coefficient) in earners {
+            let owner = earner.address().raw();
+            // The cheaper one is full at times, so that both earn.
+            let slots = if name == Name::FirstWorker && has_second_worker { 3 } else { 256 };
+            fs::write(
+                self.folder.join(format!("{name}.toml")),
+                format!(
+                    "data_dir = {folder:?}\n\n{common}\n[engine]\nurl = \"http://{engine}\"\n\n[worker]\n\
+                     owner_address = \"{owner}\"\ncoefficient = {coefficient}\nmax_active_requests = {slots}\nmodel = \"{model}\"\n\n\
+                     [worker.earnings]\nexposure = \"4\"\n"
+                ),
+            )?;
+        }
+        let key = self.path("client.key");
+        fs::write(
+            self.folder.join("client.toml"),
+            format!(
+                "data_dir = {client:?}\n\n{common}\n[wallet]\nkey_file = {key:?}\n\n[client]\nlisten = \"127.0.0.1:{api}\"\n\n\
+                 [client.budget]\nper_request = \"5\"\nper_day = \"100\"\nstake = \"5\"\n"
+            ),
+        )?;
+        Ok(())
+    }
+
+    /// Runs a command of an owner to its end.
+    fn cocoon(&self, arguments: &[&str]) -> Result<String, Failure> {
+        let mut command = Command::new(&self.binary);
+        let role = arguments.first().is_some_and(|word| matches!(*word, "client" | "worker"));
+        command.args(arguments).env_remove("COCOON_DATA_DIR").env_remove("COCOON_WALLET");
+        if !role {
+            command.args(["--data-dir", &self.path("data"), "--chain", &self.chain_url]);
+        }
+        let output = command.output()?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("`cocoon {}` failed: {said}", arguments.join(" ")).into())
+    }
+
+    fn devnet(&self, request: &str, body: &str) -> Result<(), Failure> {
+        let addr = self.chain_url.trim_start_matches("http://").parse()?;
+        let reply = http::ask(addr, request, body)?;
+        if reply.status == 200 { Ok(()) } else { Err(format!("{request}: {} {}", reply.status, reply.body).into()) }
+    }
+
+    fn chain(&self) -> Result<Arc<dyn cocoon_ton::Chain>, Failure> {
+        use cocoon_ton::chain::toncenter::{Config, Toncenter};
+        let config = Config { url: format!("{}/api/v2", self.chain_url), api_key: None, requests_per_second: 1_000 };
+        Ok(Arc::new(Toncenter::new(config)?))
+    }
+
+    fn node(&mut self, name: Name, arguments: &[&str]) -> Result<(), Failure> {
+        let node = Node::new(name, &self.binary, arguments, &self.folder)?;
+        self.nodes.push((name, node));
+        Ok(())
+    }
+
+    fn start(&mut self, name: Name) -> Result<(), Failure> {
+        self.get(name)?.start()
+    }
+
+    fn get(&mut self, name: Name) -> Result<&mut Node, Failure> {
+        let found = self.nodes.iter_mut().find(|(known, _)| *known == name);
+        found.map(|(_, node)| node).ok_or_else(|| format!("there is no {name}").into())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    /// Waits for something that comes about by itself, unless a process ends meanwhile.
+    fn patiently(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) -> Result<(), Failure> {
+        let began = Instant::now();
+        while !done(self) {
+            for (_, node) in &mut self.nodes {
+                node.check()?;
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(format!("waited {} s for {what}", PATIENCE.as_secs()).into());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+/// The keys of everybody.
+pub(super) struct Keys {
+    /// Owns the root and the proxy.
+    pub(super) owner: Wallet,
+    /// Own the workers.
+    pub(super) earners: [Wallet; 2],
+    /// Pays.
+    pub(super) payer: Wallet,
+    /// What the simulated TEE derives for the proxy and for each worker.
+    pub(super) proxy: NodeKeys,
+    pub(super) worker: NodeKeys,
+}
+
+impl Keys {
+    fn make(folder: &Path) -> Result<Self, Failure> {
+        let kind = WalletKind::V5R1 { network: Network::TESTNET };
+        let wallet = |name: &str, seed: u8| {
+            let key = SigningKey::from_bytes(&[seed; 32]);
+            KeyFile::from_key(key.clone()).create(&folder.join(name), None)?;
+            Ok::<_, Failure>(Wallet::new(key, kind))
+        };
+        let platform = Platform::open(folder.join("simulated-tee"), Arc::new(System) as Arc<dyn Clock>)?;
+        let node = |role: Role| {
+            let sealing = platform.td(SimImage::for_role(role)).sealing_keys(role.name());
+            NodeKeys::derive(&sealing)
+        };
+        Ok(Self {
+            owner: wallet("owner.key", 1)?,
+            earners: [wallet("earner-0.key", 2)?, wallet("earner-1.key", 3)?],
+            payer: wallet("client.key", 4)?,
+            proxy: node(Role::Proxy)?,
+            worker: node(Role::Worker)?,
+        })
+    }
+
+    fn node_wallet(keys: &NodeKeys, owner: &Wallet) -> Wallet {
+        Wallet::new(keys.wallet().clone(), WalletKind::Cocoon { owner: owner.address() })
+    }
+
+    /// Every wallet, by what it is.
+    fn owners(&self) -> Owners {
+        let [first, second] = &self.earners;
+        Owners {
+            owner: self.owner.address(),
+            earners: [first.address(), second.address()],
+            payer: self.payer.address(),
+            proxy_wallet: Self::node_wallet(&self.proxy, &self.owner).address(),
+            worker_wallets: [first, second].map(|owner| Self::node_wallet(&self.worker, owner).address()),
+            ..Owners::default()
+        }
+    }
+
+    fn wallets(&self) -> Vec<Address> {
+        self.owners().wallets().into_iter().map(|(_, address)| address).collect()
+    }
+}
+
+impl Owners {
+    /// The contracts of this network's parameters.
+    fn derive(&mut self, keys: &Keys, root: Address, params: &Params) -> Result<(), Failure> {
+        let payment = keys.proxy.public().payment;
+        let proxy = proxy_address(self.owner, &payment, root, params)?;
+        let worker = |owner: Address| Ok::<_, Failure>(worker_state_init(owner, proxy, &payment, params)?.address());
+        self.proxy_contract = proxy;
+        self.worker_contracts = [worker(self.earners[0])?, worker(self.earners[1])?];
+        self.client_contract = client_state_init(self.payer, proxy, &payment, params)?.address();
+        self.price = params.price_per_token.get();
+        self.fee = params.worker_fee_per_token.get();
+        Ok(())
+    }
+}
+
+/// A port that nobody has.
+fn free() -> Result<u16, Failure> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// This machine's clock.
+#[derive(Debug)]
+struct System;
+
+impl Clock for System {
+    #[expect(clippy::disallowed_methods, reason = "the processes of a storm go by this machine's clock")]
+    fn unix_now(&self) -> UnixTime {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        UnixTime::from_secs_f64(since.unwrap_or_default().as_secs_f64())
+    }
+}

@@ -1,0 +1,136 @@
+//! Apps: some ask for whole answers, some stream, some hang up in the middle, some ask for what the engine refuses.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde::Serialize;
+
+use super::http;
+
+/// The model that everybody asks for.
+pub(super) const MODEL: &str = "storm";
+
+/// How requests ended.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Counts {
+    /// Answered as they should be.
+    pub answered: u64,
+    /// Refused or failed with an answer that says so.
+    pub refused: u64,
+    /// Ended by the app in the middle.
+    pub hung_up: u64,
+    /// Cut off: the client was killed, or was not there.
+    pub cut_off: u64,
+    /// What the answered ones cost, as the client said, in nanoTON.
+    pub cost_nano: u64,
+}
+
+/// Apps that ask until they are told to stop.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    stop: Arc<AtomicBool>,
+    counts: Arc<Mutex<Counts>>,
+    apps: Vec<JoinHandle<()>>,
+}
+
+/// A pause after a failure, so that apps do not spin while a process is away.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Traffic {
+    /// Starts so many apps.
+    pub(super) fn start(api: SocketAddr, apps: usize, seed: u64) -> Self {
+        let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Counts::default())));
+        let app = |number: usize| {
+            let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
+            let mut random = StdRng::seed_from_u64(seed.wrapping_add(number as u64).wrapping_add(1));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let ended = one(api, &mut random);
+                    let pause = matches!(ended, Ended::CutOff | Ended::Refused);
+                    counts.lock().unwrap_or_else(PoisonError::into_inner).add(ended);
+                    if pause {
+                        std::thread::sleep(PAUSE);
+                    }
+                }
+            })
+        };
+        let apps = (0..apps).map(app).collect();
+        Self { stop, counts, apps }
+    }
+
+    /// Waits for what runs, and counts.
+    pub(super) fn stop(self) -> Counts {
+        self.stop.store(true, Ordering::Relaxed);
+        for app in self.apps {
+            let _ = app.join();
+        }
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// How one request ended.
+enum Ended {
+    Answered { cost_nano: u64 },
+    Refused,
+    HungUp,
+    CutOff,
+}
+
+impl Counts {
+    fn add(&mut self, ended: Ended) {
+        match ended {
+            Ended::Answered { cost_nano } => {
+                self.answered += 1;
+                self.cost_nano += cost_nano;
+            }
+            Ended::Refused => self.refused += 1,
+            Ended::HungUp => self.hung_up += 1,
+            Ended::CutOff => self.cut_off += 1,
+        }
+    }
+}
+
+/// One request of an app; a tenth of them the engine refuses, a quarter hang up.
+fn one(api: SocketAddr, random: &mut StdRng) -> Ended {
+    let tokens = random.random_range(1..40_u32);
+    let stream = random.random_bool(0.6);
+    let what = match random.random_range(0..10_u8) {
+        0 => r#"sim:{\"kind\":\"json\",\"status\":400,\"body\":{\"error\":{\"message\":\"no\"}}}"#.to_owned(),
+        1 => r#"sim:{\"kind\":\"json\",\"status\":500,\"body\":{\"error\":{\"message\":\"broken\"}}}"#.to_owned(),
+        _ => format!(r#"sim:{{\"kind\":\"tokens\",\"count\":{tokens},\"delay_ms\":{}}}"#, random.random_range(0..20)),
+    };
+    let words = "word ".repeat(random.random_range(1..60));
+    let body = format!(
+        r#"{{"model":"{MODEL}","user":"{what}","max_tokens":64,"stream":{stream},"stream_options":{{"include_usage":true}},"messages":[{{"role":"user","content":"{words}"}}]}}"#
+    );
+    let body = if stream { body } else { body.replace(r#","stream_options":{"include_usage":true}"#, "") };
+    if random.random_bool(0.25) {
+        return match http::ask_and_hang_up(api, "POST /v1/chat/completions", &body, random.random_range(1..2_000)) {
+            Ok(()) => Ended::HungUp,
+            Err(_) => Ended::CutOff,
+        };
+    }
+    match http::ask(api, "POST /v1/chat/completions", &body) {
+        Ok(reply) if reply.status == 200 => {
+            Ended::Answered { cost_nano: cost(&reply.body).or_else(|| header_cost(&reply)).unwrap_or(0) }
+        }
+        Ok(_) => Ended::Refused,
+        Err(_) => Ended::CutOff,
+    }
+}
+
+/// `total_cost` of the answer's usage.
+fn cost(body: &str) -> Option<u64> {
+    let after = body.rsplit_once("\"total_cost\":")?.1;
+    let digits: String = after.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+fn header_cost(reply: &http::Reply) -> Option<u64> {
+    reply.header("x-cocoon-cost-nano")?.trim().parse().ok()
+}

@@ -1,0 +1,69 @@
+//! Receipts and receipt files. Any bytes are refused or are a receipt; what breaks a rule is refused under a genuine
+//! signature too, and what is accepted is written again to the same bytes. Half of the inputs are spliced into a real
+//! body, since random text seldom is one.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use cocoon_receipt::limits::TOKENS_MAX;
+use cocoon_receipt::{ModelHashes, Outcome, Receipt, ReceiptFile, SignedReceipt};
+use cocoon_units::{AdjustedUsage, Coefficient, Multipliers, Usage};
+use ed25519_dalek::{Signer, SigningKey};
+
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[3; 32]));
+
+static BODY: LazyLock<String> = LazyLock::new(|| {
+    let usage = Usage { prompt: 34, cached: 10, completion: 5, reasoning: 1 };
+    let (coefficient, multipliers) = (Coefficient::ONE, Multipliers::default());
+    let receipt = Receipt {
+        id: [1; 32],
+        proxy: "0:1f".to_owned(),
+        model: "m".to_owned(),
+        hashes: ModelHashes::default(),
+        status: 200,
+        outcome: Outcome::Complete,
+        usage,
+        adjusted: usage.adjust(coefficient, &multipliers).unwrap_or_else(|_| AdjustedUsage::default()),
+        coefficient,
+        multipliers,
+        started_unix_ms: 1,
+        ended_unix_ms: 2,
+        request_hmac: [8; 32],
+        answer_hmac: [9; 32],
+    };
+    receipt.sign(&KEY).unverified_body().to_owned()
+});
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    if let Ok(receipt) = SignedReceipt::from_bytes(data) {
+        assert_eq!(receipt.to_bytes(), data);
+        assert!(receipt.verify(None).is_err(), "nobody guesses a signature");
+    }
+    if let Ok(file) = ReceiptFile::decode(data) {
+        assert_eq!(ReceiptFile::decode(file.encode().as_bytes()).ok(), Some(file));
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        check(text);
+    }
+    if let Some((&[a, b, cut], text)) = data.split_first_chunk()
+        && let Ok(text) = std::str::from_utf8(text)
+    {
+        let start = usize::from(u16::from_le_bytes([a, b])) % BODY.len();
+        let end = start.saturating_add(usize::from(cut)).min(BODY.len());
+        if let (Some(before), Some(after)) = (BODY.get(..start), BODY.get(end..)) {
+            check(&[before, text, after].concat());
+        }
+    }
+});
+
+/// A body under a genuine signature.
+fn check(body: &str) {
+    let signature = KEY.sign(&[b"cocoon receipt v1\0", body.as_bytes()].concat()).to_bytes();
+    let bytes = [KEY.verifying_key().as_bytes().as_slice(), &signature, body.as_bytes()].concat();
+    let Ok(receipt) = SignedReceipt::from_bytes(&bytes).and_then(|receipt| receipt.verify(None)) else { return };
+    assert_eq!(receipt.sign(&KEY).unverified_body(), body, "one form");
+    assert_eq!(receipt.usage.adjust(receipt.coefficient, &receipt.multipliers), Ok(receipt.adjusted));
+    assert!(receipt.usage.prompt <= TOKENS_MAX && receipt.adjusted.total().get() <= TOKENS_MAX);
+    assert!(receipt.started_unix_ms <= receipt.ended_unix_ms);
+}
