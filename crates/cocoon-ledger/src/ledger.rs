@@ -342,6 +342,11 @@ impl Ledger {
     pub fn note(&self, key: &str) -> Option<&Bytes> {
         self.state.notes.get(key)
     }
+
+    /// All notes, by key.
+    pub fn notes(&self) -> impl Iterator<Item = (&str, &Bytes)> {
+        self.state.notes.iter().map(|(key, value)| (&**key, value))
+    }
 }
 
 /// The disk.

@@ -207,8 +207,8 @@ async fn open(
     let books = Books { inputs: inputs.clone(), reports: shown };
     tasks.spawn(settlement.run(books, drained.clone()));
     let exposure = now.exposure(&config.settlement);
+    let money = HubMoney::new(Payments::new(payment_key), line, tags, reports, &ledger);
     let core = Core::with_ledger(config.core(now.pricing.multipliers, Some(exposure)), ledger);
-    let money = HubMoney::new(Payments::new(payment_key), line, tags, reports);
     Ok(Opened { core, money: Some(money), desk: Some(desk), tag_opener: Some(tag_opener) })
 }
 

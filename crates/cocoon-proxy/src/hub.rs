@@ -7,6 +7,7 @@
 
 mod leaving;
 mod money;
+mod refund;
 mod settled;
 mod tell;
 
@@ -92,7 +93,7 @@ pub(crate) enum Question {
     PaymentStatus,
     WorkerTypes,
     WorkerTypesV2,
-    Settled(Vec<[u8; 32]>),
+    Settled(Vec<[u8; 32]>, Evidence),
 }
 
 /// One worker connection, as the hub sees it.

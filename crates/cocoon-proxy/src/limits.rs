@@ -152,3 +152,7 @@ pub const SETTLED_QUESTIONS_OF_CLIENT_MAX: usize = 4;
 
 /// Ids of requests that a client was told to have cost nothing though nobody knew them: 8 MiB at most.
 pub const DENIED_MAX: usize = 65_536;
+
+/// Accounts that were signed a refund and whose contracts are not closed yet: each is a note in the books, which hold twice
+/// as many. Whoever leaves when there are too many leaves by the contract's delay.
+pub const REFUNDS_MAX: usize = 500;

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use bytes::Bytes;
 use cocoon_ledger::Marks;
 use cocoon_ton::Address;
-use cocoon_ton::contract::signed::{Envelope, Payment, charge, payout};
+use cocoon_ton::contract::signed::{Envelope, Payment, charge, grant_refund, payout};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::message::{PaymentStatus, SignedPayment};
 use ed25519_dalek::SigningKey;
@@ -67,6 +68,15 @@ impl Payments {
         let signed = self.sign(payment(side, contract, tokens), excesses_to);
         self.latest.insert(contract, Latest { tokens, excesses_to, signed: signed.clone() });
         signed
+    }
+
+    /// The last charge of a client that leaves, as a refund of the rest; none for an account that is no contract.
+    pub(crate) fn refund(&self, account: &str, owner: Option<&str>, committed: AdjustedTokens) -> Option<Bytes> {
+        let contract = account.parse::<Address>().ok()?;
+        let tokens = committed.get();
+        let excesses_to = owner.and_then(|owner| owner.parse().ok()).unwrap_or(contract);
+        let signed = grant_refund(contract, tokens, tokens).sign(&self.key);
+        Some(Envelope { signed, excesses_to }.to_boc().into())
     }
 
     /// Forgets an account that is closed.

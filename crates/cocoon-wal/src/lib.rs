@@ -271,7 +271,7 @@ mod tests {
             let mut ends = vec![0];
             for record in &records {
                 wal.append(record).unwrap();
-                ends.push(wal.bytes() as usize);
+                ends.push(usize::try_from(wal.bytes()).unwrap());
             }
             drop(wal);
             let mut content = std::fs::read(&path).unwrap();

@@ -2477,28 +2477,31 @@ impl Bare for WorkerHandover {
     }
 }
 
-/// `client.settledRequest id:int256 tokens:long receipt:bytes = client.SettledRequest`
+/// `client.settledRequest id:int256 tokens:long receipt:bytes evidence:int256 = client.SettledRequest`
 pub(crate) struct ClientSettledRequest {
     pub(crate) id: [u8; 32],
     pub(crate) tokens: i64,
     pub(crate) receipt: Bytes,
+    pub(crate) evidence: [u8; 32],
 }
 
 impl Bare for ClientSettledRequest {
-    const ID: u32 = 0x1f8d_5e23;
-    const SIZE_MIN: usize = 44;
+    const ID: u32 = 0xf52a_8f49;
+    const SIZE_MIN: usize = 76;
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let id = reader.int256()?;
         let tokens = reader.long()?;
         let receipt = reader.bytes()?;
-        Ok(Self { id, tokens, receipt })
+        let evidence = reader.int256()?;
+        Ok(Self { id, tokens, receipt, evidence })
     }
 
     fn write(&self, writer: &mut Writer) {
         writer.int256(&self.id);
         writer.long(self.tokens);
         writer.bytes(&self.receipt);
+        writer.int256(&self.evidence);
     }
 }
 

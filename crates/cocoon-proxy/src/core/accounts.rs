@@ -71,6 +71,13 @@ impl Core {
         };
     }
 
+    /// A client leaves: nothing new of its account is begun.
+    pub(crate) fn shut_payer(&mut self, account: &str) {
+        if let Some(payer) = self.ledger.find_payer(account) {
+            self.closed_payers.insert(payer);
+        }
+    }
+
     /// A worker's contract was closed: it can never be paid for more.
     pub(crate) fn payee_closed(&mut self, now: Instant, account: &str) {
         if let Some(payee) = self.ledger.find_payee(account) {

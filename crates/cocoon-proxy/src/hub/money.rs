@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use cocoon_ledger::{Commit, Credit, Marks, Rejection, Written};
+use cocoon_ledger::{Commit, Credit, Ledger, Marks, Rejection, Written};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::RequestId;
 use cocoon_wire::message::{PaymentStatus, ProxyToClient, ProxyToWorker, RequestPayment, SignedPayment};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+use super::refund::Refunds;
 use super::tell::AccountId;
 use super::{Hub, Opened};
 use crate::books::{BooksInput, CURSOR_NOTE, Position, Report, Side};
@@ -30,20 +31,28 @@ use crate::tag::Tags;
 
 /// What the hub has where there is money.
 pub(crate) struct HubMoney {
-    payments: Payments,
+    pub(super) payments: Payments,
     journal: JournalLine,
     tags: Tags,
     reports: watch::Sender<Report>,
     /// Wallets by account, as peers named them.
-    owners: HashMap<String, String>,
+    pub(super) owners: HashMap<String, String>,
     /// What peers were told last, to tell them only what is new.
     told_clients: HashMap<ClientId, Marks>,
     told_workers: HashMap<WorkerId, AdjustedTokens>,
+    pub(super) refunds: Refunds,
 }
 
 impl HubMoney {
-    pub(crate) fn new(payments: Payments, journal: JournalLine, tags: Tags, reports: watch::Sender<Report>) -> Self {
+    pub(crate) fn new(
+        payments: Payments,
+        journal: JournalLine,
+        tags: Tags,
+        reports: watch::Sender<Report>,
+        ledger: &Ledger,
+    ) -> Self {
         Self {
+            refunds: Refunds::of(ledger),
             payments,
             journal,
             tags,
@@ -67,7 +76,15 @@ pub(super) async fn written(money: Option<&mut HubMoney>) -> Result<Written, Pro
 impl Hub {
     pub(super) fn open_client(&mut self, account: &str, owner: String, credit: Credit) -> Result<Opened, Rejection> {
         let marks = self.core.open_payer(account, credit)?.marks;
+        if self.has_left(account) {
+            self.core.shut_payer(account);
+        }
         Ok(self.opened(Side::Client, account, owner, marks))
+    }
+
+    /// Whether an account was signed a refund.
+    fn has_left(&self, account: &str) -> bool {
+        self.money.as_ref().is_some_and(|money| money.refunds.contains(account))
     }
 
     pub(super) fn open_worker(&mut self, account: &str, owner: String) -> Result<Opened, Rejection> {
@@ -116,7 +133,7 @@ impl Hub {
 
     pub(super) fn settle_lost(&mut self, payee: &str, lost: Vec<Lost>) -> Vec<LostOutcome> {
         let now = Instant::now().into_std();
-        let mut settle = |lost: Lost| match self.settled.was_denied(&lost.spent.id) {
+        let mut settle = |lost: Lost| match self.settled.was_denied(&lost.spent.id) || self.has_left(&lost.payer) {
             true => LostOutcome::Denied,
             false => self.core.settle_lost(now, payee, lost),
         };
@@ -159,7 +176,11 @@ impl Hub {
     /// Takes what settlement says.
     pub(super) fn hear_books(&mut self, input: BooksInput) -> Result<(), ProxyError> {
         match input {
-            BooksInput::Client { contract, credit, open } => self.core.credit_changed(&contract.raw(), credit, open),
+            BooksInput::Client { contract, credit, open } => {
+                let account = contract.raw();
+                let open = open && !self.has_left(&account);
+                self.core.credit_changed(&account, credit, open);
+            }
             BooksInput::Worker { contract, paid, closed } => self.worker_settled(&contract.raw(), paid, closed),
             BooksInput::BeginCommit => self.core.begin_commit(),
             BooksInput::CommitSeen { number, digest, cursor } => {
@@ -173,9 +194,14 @@ impl Hub {
             BooksInput::CloseAccount { contract } => {
                 let account = contract.raw();
                 self.core.close_account(&account);
+                let mut note = None;
                 if let Some(money) = &mut self.money {
                     money.payments.forget(&contract);
                     money.owners.remove(&account);
+                    note = money.refunds.forget(&account);
+                }
+                if let Some(note) = note {
+                    self.set_note(&note, None);
                 }
             }
         }

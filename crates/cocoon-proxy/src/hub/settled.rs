@@ -3,6 +3,9 @@
 //! An answer says which of them cost something, and that the others never will. So it waits until none of them runs any
 //! more, and after a start until workers had a while to hand over what a crash lost. What was told to be free is then
 //! remembered, and a worker that comes with it later is not paid for it.
+//!
+//! The ledger keeps the newest receipts only. What is charged is told all the same, without the receipt, and the client
+//! takes our word for it in its own time.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -11,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Hub;
 use crate::core::ClientId;
+use crate::evidence::Evidence;
 use crate::limits::{DENIED_MAX, RECOVERY_GRACE, SETTLED_QUESTIONS_MAX, SETTLED_QUESTIONS_OF_CLIENT_MAX};
 
 /// Questions that wait, and answers that bind.
@@ -28,6 +32,8 @@ struct Asked {
     client: ClientId,
     query_id: i64,
     ids: Vec<[u8; 32]>,
+    /// Where documents that vouch for receipt keys are found.
+    evidence: Evidence,
 }
 
 impl SettledQuestions {
@@ -42,12 +48,12 @@ impl SettledQuestions {
     }
 
     /// Takes a question; `false` where too many wait.
-    pub(super) fn ask(&mut self, client: ClientId, query_id: i64, ids: Vec<[u8; 32]>) -> bool {
+    pub(super) fn ask(&mut self, client: ClientId, query_id: i64, ids: Vec<[u8; 32]>, evidence: Evidence) -> bool {
         let of_client = self.waiting.iter().filter(|asked| asked.client == client).count();
         if self.waiting.len() >= SETTLED_QUESTIONS_MAX || of_client >= SETTLED_QUESTIONS_OF_CLIENT_MAX {
             return false;
         }
-        self.waiting.push_back(Asked { client, query_id, ids });
+        self.waiting.push_back(Asked { client, query_id, ids, evidence });
         true
     }
 
@@ -116,7 +122,10 @@ impl Hub {
                 Some(spent) if spent.payer != payer || spent.tokens.get() == 0 => {}
                 Some(spent) => {
                     let receipt = (!spent.receipt.is_empty()).then_some(spent.receipt);
-                    requests.push(SettledRequest { id: *id, tokens: spent.tokens, receipt });
+                    // A receipt begins with its key.
+                    let key = receipt.as_deref().and_then(<[u8]>::first_chunk);
+                    let evidence = key.and_then(|key| asked.evidence.name_of(key));
+                    requests.push(SettledRequest { id: *id, tokens: spent.tokens, receipt, evidence });
                 }
                 None => unknown.push(*id),
             }
@@ -137,7 +146,7 @@ mod tests {
     fn flood_of_questions_is_bounded() {
         let mut questions = SettledQuestions::new(Instant::now(), false);
         let of = |client, questions: &mut SettledQuestions| {
-            (0..10).filter(|id| questions.ask(ClientId(client), *id, Vec::new())).count()
+            (0..10).filter(|id| questions.ask(ClientId(client), *id, Vec::new(), Evidence::default())).count()
         };
         assert_eq!(of(1, &mut questions), SETTLED_QUESTIONS_OF_CLIENT_MAX);
         assert_eq!(of(2, &mut questions), SETTLED_QUESTIONS_OF_CLIENT_MAX, "one client's flood is not another's");

@@ -58,8 +58,8 @@ impl Hub {
     pub(super) fn answer_client(&mut self, client: ClientId, query_id: i64, question: Question) {
         let Some(link) = self.clients.get(&client).map(Arc::clone) else { return };
         let answer = match question {
-            Question::Settled(ids) => {
-                if !self.settled.ask(client, query_id, ids) {
+            Question::Settled(ids, evidence) => {
+                if !self.settled.ask(client, query_id, ids, evidence) {
                     let _ = link.outbox.refuse(query_id, 429, "you ask for more than you wait for");
                 }
                 return;
@@ -74,13 +74,12 @@ impl Hub {
                     payer.map_or_else(nothing, |payer| self.status_of(Side::Client, payer.into())),
                 )
             }
-            Question::Refund => match self.core.client_in_flight(client) {
-                0 => {
-                    let message = "nothing is refunded on request: your contract pays out what is not charged";
-                    let _ = link.outbox.refuse(query_id, 501, message);
+            Question::Refund => match self.refund(client) {
+                Ok(answer) => answer,
+                Err((code, message)) => {
+                    let _ = link.outbox.refuse(query_id, code, message);
                     return;
                 }
-                active => ClientAnswer::RefundRejected { active_queries: active as u64 },
             },
         };
         if link.outbox.answer(query_id, answer.encode()).is_err() {

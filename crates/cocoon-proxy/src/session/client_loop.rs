@@ -287,7 +287,7 @@ impl ClientSession<'_> {
             ClientQuery::GetWorkerTypesV2 => Question::WorkerTypesV2,
             ClientQuery::UpdatePaymentStatus => Question::PaymentStatus,
             ClientQuery::RequestRefund => Question::Refund,
-            ClientQuery::GetSettledRequests { ids } => Question::Settled(ids),
+            ClientQuery::GetSettledRequests { ids } => Question::Settled(ids, self.shared.evidence().clone()),
             ClientQuery::GetEvidence { sha256 } => return self.answer_evidence(query.id, &sha256),
             ClientQuery::Connect { .. } | ClientQuery::AuthorizeShort { .. } | ClientQuery::AuthorizeLong => {
                 return Err(Violation::HandshakeRepeated.into());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cocoon_proxy::{ProxyError, SettlementConfig, SettlementError};
 use cocoon_receipt::Receipt;
 use cocoon_ton::contract::message::client::Register;
-use cocoon_ton::contract::signed::Kind;
+use cocoon_ton::contract::signed::{Envelope, Kind};
 use cocoon_ton::devnet::Order;
 use cocoon_ton::keys::SigningKey;
 use cocoon_units::{Nano, Usage};
@@ -238,10 +238,66 @@ async fn client_hanging_up_before_the_end_to_avoid_paying() {
     assert_eq!(known, PAID);
     // It hears what that came to, with the receipt.
     let requests = settled(&client, vec![[1; 32], [0xaa; 32]]).await;
-    let [SettledRequest { id, tokens, receipt: Some(_) }] = &requests[..] else { panic!("{requests:?}") };
+    let [SettledRequest { id, tokens, receipt: Some(_), .. }] = &requests[..] else { panic!("{requests:?}") };
     assert_eq!((*id, tokens.get()), ([1; 32], PAID));
     // Nobody else does.
     drop(client);
+}
+
+async fn refund(client: &Client) -> ClientAnswer {
+    let answer = client.peer.ask(ClientQuery::RequestRefund.encode()).await.unwrap();
+    ClientAnswer::decode(answer).unwrap()
+}
+
+/// Asks until the proxy signs.
+async fn refunded(client: &Client) -> Vec<u8> {
+    for _ in 0..1_000 {
+        if let ClientAnswer::Refund { data } = refund(client).await {
+            return data.to_vec();
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no refund is signed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_gets_a_refund_for_all_but_what_is_committed() {
+    let Stage { ground: _ground, mut client, mut worker, serving, disk: _disk } = stage(often()).await;
+    ask(&client, 1);
+    let run = worker.worker.request().await;
+    let running = refund(&client).await;
+    assert!(matches!(running, ClientAnswer::RefundRejected { active_queries: 1 }), "{running:?}");
+    worker.worker.head(run.request_id);
+    worker.say_end(&run, worker.end(&worker.receipt(&run, 5)));
+    end_of(&mut client).await;
+    let settled = refund(&client).await;
+    assert!(
+        matches!(settled, ClientAnswer::RefundRejected { active_queries: 0 }),
+        "signed before a commit: {settled:?}"
+    );
+    let signed = refunded(&client).await;
+    let payment = Envelope::from_boc(&signed).unwrap().signed.payment;
+    assert_eq!((payment.kind(), payment.tokens()), (Kind::GrantRefund, Some(PAID)));
+    assert_eq!(refunded(&client).await, signed, "the same as often as it is asked for");
+    drop(serving);
+}
+
+/// Uses on after the refund was signed, also after a restart and a new connection, to pay with the old one.
+#[tokio::test(start_paused = true)]
+async fn using_after_the_refund_was_signed() {
+    let Stage { ground, mut client, mut worker, serving, disk } = stage(often()).await;
+    ask(&client, 1);
+    worker.answer(5).await;
+    end_of(&mut client).await;
+    refunded(&client).await;
+    ask(&client, 2);
+    assert_eq!(end_of(&mut client).await.tokens.total.get(), 0);
+    serving.kill().await;
+    let serving = ground.serve(&disk.copy(), often());
+    let _worker = serving.worker().await;
+    let Joined { mut client, .. } = serving.join(CLIENT_OWNER).await;
+    ask(&client, 3);
+    assert_eq!(end_of(&mut client).await.tokens.total.get(), 0);
 }
 
 /// Asks what became of requests.

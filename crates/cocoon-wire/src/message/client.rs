@@ -169,8 +169,10 @@ pub struct SettledRequest {
     pub id: [u8; 32],
     /// What was charged.
     pub tokens: AdjustedTokens,
-    /// The worker's receipt, if there is one.
+    /// The worker's receipt, if there is one and it is still known.
     pub receipt: Option<Bytes>,
+    /// SHA-256 of the document that vouches for the receipt's key, if the proxy has one.
+    pub evidence: Option<[u8; 32]>,
 }
 
 /// How a client must prove that it owns its contract.
@@ -606,12 +608,14 @@ impl SettledRequest {
             id: request.id,
             tokens: tokens(request.tokens, "tokens")?,
             receipt: (!receipt.is_empty()).then_some(receipt),
+            evidence: Some(request.evidence).filter(|hash| *hash != [0; 32]),
         })
     }
 
     fn to_tl(&self) -> tl::ClientSettledRequest {
         let receipt = self.receipt.clone().unwrap_or_default();
-        tl::ClientSettledRequest { id: self.id, tokens: tokens_out(self.tokens), receipt }
+        let evidence = self.evidence.unwrap_or_default();
+        tl::ClientSettledRequest { id: self.id, tokens: tokens_out(self.tokens), receipt, evidence }
     }
 }
 

@@ -247,7 +247,7 @@ fn oversize_receipt() {
     let settled = ProxyToClient::Settled { request_id, info };
     assert_eq!(ProxyToClient::decode(v, settled.encode(v).to_bytes()).map(drop), too_long);
     let receipt = Some(Bytes::from(vec![7; 4_097]));
-    let settled = vec![SettledRequest { id: [1; 32], tokens: Default::default(), receipt }];
+    let settled = vec![SettledRequest { id: [1; 32], tokens: Default::default(), receipt, evidence: None }];
     let answer = ClientAnswer::SettledRequests(settled).encode().to_bytes();
     assert_eq!(ClientAnswer::decode(answer).map(drop), too_long);
     let handed = HandedReceipt { receipt: vec![7; 4_097].into(), account_tag: Bytes::new() };

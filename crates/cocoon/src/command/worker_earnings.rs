@@ -239,10 +239,9 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
-        match Cli::try_parse_from(line.split(' '))?.command {
-            Command::Worker(args) => Ok(args),
-            other => panic!("{other:?}"),
-        }
+        let command = Cli::try_parse_from(line.split(' '))?.command;
+        let Command::Worker(args) = command else { panic!("{command:?}") };
+        Ok(args)
     }
 
     #[test]

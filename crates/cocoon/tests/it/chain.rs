@@ -143,8 +143,9 @@ fn a_role_refuses_the_root_of_another_kind_of_network() {
     let address = root.split('"').find(|word| word.starts_with("0:") && word.len() == 66).unwrap().to_owned();
     let config = net.folder.path().join("client.toml");
     let text = format!(
-        "[attestation]\ninsecure_plain_loopback = true\n\n[chain]\nroot = \"{address}\"\ndevnet = \"{}\"\n\
+        "data_dir = {:?}\n\n[attestation]\ninsecure_plain_loopback = true\n\n[chain]\nroot = \"{address}\"\ndevnet = \"{}\"\n\
          insecure_reported = true\n\n[client]\nlisten = \"127.0.0.1:0\"\nis_test = false\nowner_address = \"{address}\"\n",
+        net.folder.path().join("another"),
         net.devnet()
     );
     std::fs::write(&config, text).unwrap();

@@ -180,5 +180,5 @@ impl Engine {
 /// `cocoon up` on a free port with its own data folder.
 pub(crate) fn up(folder: &Path, more: &[&str]) -> Running {
     let folder = folder.to_str().unwrap();
-    Running::start(&[&["up", "--port", "0", "--data-dir", folder], more].concat(), "money:")
+    Running::start(&[&["up", "--port", "0", "--data-dir", folder], more].concat(), "client status --config")
 }

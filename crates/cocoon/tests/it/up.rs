@@ -34,7 +34,8 @@ fn what_is_protected_and_what_is_not_is_said() {
     for promise in [
         "simulated TEE: proves nothing about this machine",
         "client-policy.toml",
-        "money: tokens are counted and limited, nothing is paid",
+        "money: play money of the devnet, with real contracts",
+        "cocoon client status --config ",
         "role",
         "curl http://127.0.0.1:",
     ] {

@@ -81,12 +81,14 @@ struct Sha256Hex(#[serde(with = "hex::serde")] [u8; 32]);
 impl Declared {
     /// What is measured stays so; the rest is as it was declared.
     fn beside(self, measured: ModelHashes) -> ModelHashes {
-        let declared = |hash: Option<Sha256Hex>| hash.map(|Sha256Hex(sha256)| Hash { sha256, how: How::Declared });
+        let known = |measured: Option<Hash>, declared: Option<Sha256Hex>| {
+            measured.or_else(|| declared.map(|Sha256Hex(sha256)| Hash { sha256, how: How::Declared }))
+        };
         ModelHashes {
-            weights: measured.weights.or(declared(self.weights)),
-            engine: measured.engine.or(declared(self.engine)),
-            tokenizer: measured.tokenizer.or(declared(self.tokenizer)),
-            chat_template: measured.chat_template.or(declared(self.chat_template)),
+            weights: known(measured.weights, self.weights),
+            engine: known(measured.engine, self.engine),
+            tokenizer: known(measured.tokenizer, self.tokenizer),
+            chat_template: known(measured.chat_template, self.chat_template),
         }
     }
 }
