@@ -6,7 +6,8 @@
 //!    A hold that is dropped stays open: its end was not heard, and it counts in full until it is.
 //! 3. [`Budget::heard`] compares what a proxy demands with the count and the open holds. Tolerance is 0.
 //! 4. [`Budget::open_requests`] are asked for by `client.getSettledRequests`; [`Budget::resolve`] takes the answer, of
-//!    which a charge counts only as far as its receipt proves it.
+//!    which a charge counts as far as its receipt proves it. One whose receipt is lost stays open at its most, and is
+//!    settled by the proxy's word, up to that, once the request has long been over.
 //!
 //! Accounts are named by the *client's* contract with the proxy, as signed payments are. Without a contract (no chain)
 //! everything is counted in memory, and the limits hold all the same.
@@ -100,6 +101,17 @@ pub(crate) struct Order<'a> {
     pub(crate) pricing: Pricing,
     /// The dearest worker that the request accepts.
     pub(crate) coefficient: Coefficient,
+}
+
+/// What shows that a request cost what a proxy charges for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// A receipt that holds, of so much.
+    Receipt(AdjustedTokens),
+    /// A receipt that does not hold: nothing is owed.
+    Refused,
+    /// Nothing, for now. Honest proxies forget receipts, too, and may not have the evidence for one at hand.
+    Missing,
 }
 
 /// How an account stands, for the desk and the status.
@@ -206,27 +218,32 @@ impl Budget {
         self.lock().books.unheard(contract)
     }
 
-    /// Takes the answer to a question for `asked`. `proven` gives what a request's receipt proves; without that,
-    /// nothing is owed for it. What the answer does not name cost nothing so far, and a proxy that still demands it is
-    /// refused.
+    /// Takes the answer to a question for `asked`. `proven` gives what a request's receipt proves. A charge without a
+    /// proof is a claim: the hold stays, until the request is so old that the claim is taken, and counted in the status.
+    /// What the answer does not name cost nothing so far, and a proxy that still demands it is refused.
     pub(crate) fn resolve(
         &self,
         contract: Address,
         asked: &[[u8; 32]],
         settled: &[SettledRequest],
-        proven: impl Fn(&SettledRequest) -> Option<AdjustedTokens>,
+        proven: impl Fn(&SettledRequest) -> Proof,
     ) -> Result<(), BooksError> {
-        let proofs: Vec<_> = settled
-            .iter()
-            .filter(|request| asked.contains(&request.id))
-            .map(|request| {
-                (request.id, proven(request).map_or(AdjustedTokens::ZERO, |proven| proven.min(request.tokens)))
-            })
-            .collect();
+        let named = settled.iter().filter(|request| asked.contains(&request.id));
+        let proofs: Vec<_> = named.map(|request| (request.id, request.tokens, proven(request))).collect();
+        let now_s = self.now_s();
         let mut state = self.lock();
-        for (id, tokens) in proofs {
+        for (id, claimed, proof) in proofs {
+            let tokens = match proof {
+                Proof::Receipt(proven) => proven.min(claimed),
+                Proof::Refused => AdjustedTokens::ZERO,
+                Proof::Missing => {
+                    state.books.claim(contract, id, claimed);
+                    continue;
+                }
+            };
             state.end(Some(contract), Ended { id, tokens, raw: None })?;
         }
+        state.settle_claims(contract, now_s)?;
         Ok(state.books.deny_rest(contract, asked)?)
     }
 
@@ -285,6 +302,7 @@ impl Budget {
             requests_unheard: state.books.unheard_count(),
             proxies_differing: state.books.differing(),
             demands_refused: state.books.demands_refused(),
+            settled_by_word: state.books.settled_by_word(),
             writable: !state.is_closed,
         }
     }
@@ -376,6 +394,21 @@ impl State {
     fn end(&mut self, contract: Option<Address>, ended: Ended) -> Result<bool, BooksClosed> {
         let Some(ended) = self.books.clamp(contract, ended) else { return Ok(false) };
         self.write(Record::End { contract, ended }).map(|()| true)
+    }
+
+    /// Takes a proxy's word for what it charged and cannot prove, of requests that have long been over.
+    fn settle_claims(&mut self, contract: Address, now_s: u64) -> Result<(), BooksClosed> {
+        let claims = self.books.claims(contract, now_s);
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let requests = claims.len();
+        tracing::warn!(%contract, requests, "requests without a receipt are paid for by the proxy's word");
+        for claim in claims {
+            self.end(Some(contract), claim)?;
+            self.books.count_word();
+        }
+        Ok(())
     }
 
     /// One that cannot be written stays open, at its most.

@@ -234,6 +234,10 @@ pub const RECEIPTS_UNCHECKED: usize = 1024;
 /// Documents that are fetched at a time: one slow proxy must not keep the others' receipts waiting.
 pub const RECEIPTS_CHECKED_AT_ONCE: usize = 16;
 
+/// Documents that are fetched for the receipts in one answer on settled requests; the others wait for the next one, so
+/// that a proxy that makes names up does not keep us busy.
+pub const SETTLED_EVIDENCE_FETCHED: usize = 16;
+
 /// A proxy that gives no evidence is asked again after each of these: the last answer may have been lost to a full queue.
 pub const EVIDENCE_TRIES: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(2), Duration::ZERO];
 

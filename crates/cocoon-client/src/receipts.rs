@@ -6,6 +6,7 @@
 //!    that is not known yet the proxy is asked ([`Receipts::run`]), after the app has its answer.
 //! 4. The verdict resolves the hold: an accepted receipt counts as signed; for a refused one nothing is owed, so that a
 //!    proxy that demands it is refused in turn ([`crate::budget`]); one that could not be checked leaves the hold open.
+//!    `settled` takes what such a proxy then shows.
 //! 5. `store` keeps the receipt, whatever the verdict: `GET /v1/receipts/{id}`.
 //!
 //! A receipt cannot take an answer back: it was delivered. A bad one is counted, and told in the log without content.
@@ -17,6 +18,7 @@ mod evidence;
 mod fault;
 mod later;
 mod metered;
+mod settled;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -36,9 +38,9 @@ use std::{
 use cocoon_attest::Policy;
 use cocoon_receipt::{Receipt, ReceiptFile, SignedReceipt};
 use cocoon_ton::chain::watch::RootConfig;
-use cocoon_units::{AdjustedTokens, Clock, Multipliers, NanoPerToken};
+use cocoon_units::{Clock, Multipliers, NanoPerToken};
 use cocoon_wal::WalError;
-use cocoon_wire::message::{FinalInfo, SettledRequest, TokensUsed};
+use cocoon_wire::message::{FinalInfo, TokensUsed};
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, watch},
@@ -166,32 +168,6 @@ impl Receipts {
             }
         };
         timeout(limits::RECEIPT_WAIT, verdict).await.unwrap_or(Found::Pending)
-    }
-
-    /// What the receipt of a request whose end was not heard proves; `None` when it proves nothing. It is kept, if the
-    /// request is still known.
-    ///
-    /// The proxy names no evidence here, so a key that is not known yet is believed: what such a receipt can cost is
-    /// bounded by what was held.
-    pub(crate) fn proven(&self, settled: &SettledRequest) -> Option<AdjustedTokens> {
-        let signed = SignedReceipt::from_bytes(settled.receipt.as_deref()?).ok()?;
-        let receipt = signed.verify(None).ok().filter(|receipt| receipt.id == settled.id)?;
-        let proven = receipt.adjusted.total();
-        let pending = self.lock().pending(&settled.id);
-        if let Some((asked, key)) = pending {
-            let tokens = TokensUsed::from(receipt.adjusted);
-            let heard = Heard { tokens, answer_hmac: None, at_unix_ms: unix_ms(&*self.clock) };
-            let vouched = self.evidence.vouched(&signed.key()).unwrap_or(Vouched::Nobody);
-            let outcome = check(&signed, &asked, &heard, self.multipliers()).map(|_| vouched);
-            let is_sound = outcome.is_ok();
-            self.count(&outcome);
-            let price = Some(asked.pricing.price);
-            let kept = Kept::new(&asked, key, &heard, &signed, None, price, words(&outcome));
-            self.lock().keep(kept, None);
-            self.verdicts.send_modify(|verdicts| *verdicts = verdicts.wrapping_add(1));
-            return is_sound.then_some(proven);
-        }
-        Some(proven)
     }
 
     fn note(&self, asked: Arc<Asked>, key: Option<Arc<str>>) {

@@ -86,6 +86,7 @@ impl InferenceRequest {
             ..Edits::default()
         };
         let body = edit_request(body, &edits)?;
+        let choices = fields.choices();
         let model = fields.model.filter(|model| !model.is_empty());
         Ok(Self {
             endpoint,
@@ -94,7 +95,7 @@ impl InferenceRequest {
             model: model.ok_or_else(|| RequestError::bad_request("`model` is required", Some("model")))?.into(),
             max_coefficient: max_coefficient.unwrap_or(config.max_coefficient),
             max_tokens: fields.max_tokens.unwrap_or(config.max_tokens),
-            choices: fields.n.max(fields.best_of).max(1),
+            choices,
             timeout,
             enable_debug: fields.enable_debug || wishes.enable_debug,
             streamed: fields.stream,

@@ -199,6 +199,13 @@ fn render_budget(out: &mut String, budget: &BudgetStatus) {
         "Demands of proxies that our own count did not explain.",
     );
     line(out, "cocoon_client_demands_refused_total", budget.demands_refused);
+    head(
+        out,
+        "cocoon_client_settled_by_word_total",
+        "counter",
+        "Requests paid for by a proxy's word, since no receipt of them could be had.",
+    );
+    line(out, "cocoon_client_settled_by_word_total", budget.settled_by_word);
 }
 
 fn render_receipts(out: &mut String, receipts: &ReceiptsStatus) {

@@ -301,13 +301,12 @@ impl Core {
     }
 
     fn worker_left(&mut self, now: Instant, id: WorkerId, actions: &mut Vec<Action>) {
-        if self.workers.remove(id).is_none() {
-            return;
-        }
+        let Some(gone) = self.workers.remove(id) else { return };
         // Requests in the queue wait on: a worker that lost its connection is usually back at once.
         for key in self.requests.at_worker(id) {
             self.failed(now, key, id, refusal::worker_lost(), Word::Nothing, actions);
         }
+        self.close_idle(gone.payee);
     }
 
     fn worker_changed(&mut self, now: Instant, id: WorkerId, change: WorkerChange, actions: &mut Vec<Action>) {
@@ -355,7 +354,7 @@ impl Core {
             let Some(request) = self.requests.get(key) else { break };
             // Most of those that wait on are passed over here, without a look at every worker for each.
             if request.max_coefficient >= price
-                && let Choice::Now(worker) = self.workers.choose(now, model, request.max_coefficient, &request.excluded)
+                && let Choice::Now(worker) = self.workers.choose(now, model, self.wanted(request))
             {
                 self.dispatch(now, key, worker, actions);
                 cheapest = self.workers.cheapest_room(model);

@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_document_is_found_by_its_hash() {
         let evidence = Evidence::default();
-        let name = evidence.keep(Bytes::from_static(b"{}")).unwrap(, None);
+        let name = evidence.keep(Bytes::from_static(b"{}"), None).unwrap();
         assert_eq!(name, <[u8; 32]>::from(Sha256::digest(b"{}")));
         assert_eq!(evidence.find(&name).unwrap(), "{}");
         assert_eq!(evidence.find(&[0; 32]), None);
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn flood_of_documents_is_bounded_and_a_worker_that_returns_stays() {
         let evidence = Evidence::default();
-        let ours = evidence.keep(Bytes::from_static(b"ours")).unwrap(, None);
+        let ours = evidence.keep(Bytes::from_static(b"ours"), None).unwrap();
         for number in 0..EVIDENCE_DOCUMENTS_MAX {
             if number == EVIDENCE_DOCUMENTS_MAX / 2 {
                 evidence.keep(Bytes::from_static(b"ours"), None);
@@ -123,6 +123,6 @@ mod tests {
 
     #[test]
     fn documents_that_no_message_could_carry_are_not_kept() {
-        assert_eq!(Evidence::default().keep(vec![0; EVIDENCE_MAX + 1].into()), None, None);
+        assert_eq!(Evidence::default().keep(vec![0; EVIDENCE_MAX + 1].into(), None), None);
     }
 }

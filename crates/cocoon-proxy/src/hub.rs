@@ -38,6 +38,7 @@ use crate::core::{
     Action, ClientId, Core, Dispatch, Event, Lost, LostOutcome, RequestKey, RunQuery, Word, WorkerChange, WorkerId,
     WorkerProfile,
 };
+use crate::evidence::Evidence;
 use crate::limits::{EVENTS_BATCH_MAX, LEAVING_TIMEOUT};
 use crate::money::ProxyError;
 use crate::session::worker_loop::never_sent;

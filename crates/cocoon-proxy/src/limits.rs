@@ -156,3 +156,7 @@ pub const DENIED_MAX: usize = 65_536;
 /// Accounts that were signed a refund and whose contracts are not closed yet: each is a note in the books, which hold twice
 /// as many. Whoever leaves when there are too many leaves by the contract's delay.
 pub const REFUNDS_MAX: usize = 500;
+
+/// Wallets that peers named, kept beside their accounts: twice as many as the ledger has accounts, so that the rest is
+/// thrown out seldom.
+pub const OWNERS_MAX: usize = 400_000;

@@ -52,7 +52,7 @@ pub(crate) fn read(
         model: run.model,
         max_coefficient: run.max_coefficient,
         prompt_bytes,
-        choices: fields.n.max(fields.best_of).max(1),
+        choices: fields.choices(),
         // An engine obeys its body, so that is what is reserved, whatever the envelope says.
         token_limit: fields.max_tokens.unwrap_or(run.max_tokens),
         timeout: Duration::from_millis(run.timeout_ms),
@@ -63,7 +63,7 @@ pub(crate) fn read(
 
 fn fields(payload: &Bytes) -> Result<RequestFields, BodyError> {
     if payload.is_empty() {
-        return Ok(RequestFields { n: 1, best_of: 1, max_tokens: Some(0), ..RequestFields::default() });
+        return Ok(RequestFields { max_tokens: Some(0), ..RequestFields::default() });
     }
     RequestFields::read(payload)
 }
@@ -130,6 +130,20 @@ mod tests {
         check(r#"{"max_completion_tokens":7,"n":3}"#, 7, 3, r#"{"max_completion_tokens":7,"n":3}"#);
         check(r#"{"max_output_tokens":9,"n":2,"best_of":4}"#, 9, 4, r#"{"max_output_tokens":9,"n":2,"best_of":4}"#);
         check(r#"{"model":"m"}"#, 1_000, 1, r#"{"max_tokens":1000,"model":"m"}"#);
+    }
+
+    #[test]
+    fn a_list_of_prompts_for_the_price_of_one() {
+        let list = r#"{"prompt":["a","b","c"],"n":2,"max_tokens":5}"#;
+        check(list, 5, 6, list);
+        let one = r#"{"prompt":[1,2,3],"n":2,"max_tokens":5}"#;
+        check(one, 5, 2, one);
+    }
+
+    #[test]
+    fn two_limits_that_differ() {
+        let body = r#"{"max_tokens":1,"max_completion_tokens":100000}"#;
+        check(body, 1, 1, body);
     }
 
     #[test]

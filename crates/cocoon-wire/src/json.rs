@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use crate::limits::JSON_DEPTH_MAX;
 
@@ -28,6 +28,17 @@ impl<'a> RawText<'a> {
     /// What the text spells; lone surrogates become replacement characters.
     pub(crate) fn decode(&self) -> Cow<'a, str> {
         if self.has_escapes { Cow::Owned(unescape(self.text)) } else { Cow::Borrowed(self.text) }
+    }
+
+    /// How many bytes the text spells at least, without spelling it: each escape counts as one.
+    pub(crate) fn least_len(&self) -> usize {
+        let (mut len, mut rest) = (self.text.len(), self.text.as_bytes());
+        while let Some(at) = memchr(b'\\', rest) {
+            let written = if rest.get(at.saturating_add(1)) == Some(&b'u') { 6 } else { 2 };
+            len = len.saturating_sub(written - 1);
+            rest = rest.get(at.saturating_add(written)..).unwrap_or_default();
+        }
+        len
     }
 }
 
@@ -160,7 +171,7 @@ impl<'a> Json<'a> {
         }
         match self.peek() {
             Some(b'{') => self.object(depth, visitor, role, &mut |_| {})?,
-            Some(b'[') => self.array(depth, visitor, role)?,
+            Some(b'[') => self.array(depth, visitor, role, &mut |_| {})?,
             Some(b'"') => {
                 let text = self.string()?;
                 visitor.text(role, &text);
@@ -174,7 +185,14 @@ impl<'a> Json<'a> {
         Ok(start..self.position)
     }
 
-    fn array<V: Visitor>(&mut self, depth: usize, visitor: &mut V, role: V::Role) -> Result<(), JsonError> {
+    /// Walks over an array, item by item.
+    pub(crate) fn array<V: Visitor>(
+        &mut self,
+        depth: usize,
+        visitor: &mut V,
+        role: V::Role,
+        on_item: &mut dyn FnMut(Range<usize>),
+    ) -> Result<(), JsonError> {
         self.expect(b'[')?;
         self.skip_space();
         if self.peek() == Some(b']') {
@@ -184,7 +202,8 @@ impl<'a> Json<'a> {
         loop {
             self.skip_space();
             let role = visitor.item(role);
-            self.value(depth.saturating_add(1), visitor, role)?;
+            let item = self.value(depth.saturating_add(1), visitor, role)?;
+            on_item(item);
             self.skip_space();
             match self.peek() {
                 Some(b',') => self.advance(1),

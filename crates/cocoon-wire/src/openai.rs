@@ -5,9 +5,11 @@
 //! It is not a schema: fields that nobody here needs pass unread.
 //!
 //! A key given twice at the top level is refused, however it is spelled: otherwise two nodes could
-//! disagree on which one counts, and one would be billed for the other's reading.
+//! disagree on which one counts, and one would be billed for the other's reading. So is a key that is read
+//! here in other letters than lower case, which some engines take for the same.
 
 mod edit;
+mod prompt;
 mod read;
 
 use bytes::Bytes;
@@ -27,12 +29,20 @@ pub struct RequestFields {
     pub stream: bool,
     /// `stream_options.include_usage`: whether the app wants the usage event.
     pub include_usage: bool,
-    /// The smallest of `max_completion_tokens`, `max_tokens`, `max_output_tokens` that are given.
+    /// The smallest of `max_completion_tokens`, `max_tokens`, `max_output_tokens`, `n_predict` that are given.
     pub max_tokens: Option<u32>,
+    /// Whether those that are given differ: engines disagree on which of them counts.
+    pub limits_differ: bool,
     /// `n`; 1 if absent.
     pub n: u32,
-    /// `best_of`; 1 if absent.
+    /// `best_of`, or `n_cmpl` if that is larger; 1 if both are absent.
     pub best_of: u32,
+    /// How many prompts `prompt` and `prompt_embeds` are; each is answered `n` times. A list of token ids is one.
+    pub prompts: u32,
+    /// Bytes of text that the engine certainly reads: of messages, prompts and tools; no media.
+    pub prompt_text_bytes: u64,
+    /// Prompt tokens that are given as their ids.
+    pub prompt_token_ids: u64,
     /// `max_coefficient`.
     pub max_coefficient: Option<Coefficient>,
     /// `timeout`, in milliseconds.
@@ -52,8 +62,12 @@ impl Default for RequestFields {
             stream: false,
             include_usage: false,
             max_tokens: None,
+            limits_differ: false,
             n: 1,
             best_of: 1,
+            prompts: 1,
+            prompt_text_bytes: 0,
+            prompt_token_ids: 0,
             max_coefficient: None,
             timeout_ms: None,
             enable_debug: false,
@@ -79,10 +93,10 @@ impl RequestFields {
         self.max_tokens.is_some()
     }
 
-    /// How many answers the engine may produce: the larger of `n` and `best_of`.
+    /// How many answers the engine may produce: the larger of `n` and `best_of`, for each prompt.
     #[must_use]
     pub fn choices(&self) -> u32 {
-        self.n.max(self.best_of)
+        self.n.max(self.best_of).max(1).saturating_mul(self.prompts.max(1))
     }
 }
 

@@ -110,6 +110,8 @@ pub struct Earnings {
     pub cashable: Ton,
     /// Made, and not signed for by any proxy.
     pub unsigned: Ton,
+    /// Sent since this worker started, and passed over by payments: it was not delivered, or above what was reserved.
+    pub not_paid: Ton,
     /// What is wrong with keeping the file.
     pub problem: Option<String>,
 }
@@ -141,6 +143,10 @@ pub struct Earned {
     pub unsigned_tokens: AdjustedTokens,
     /// What they are worth.
     pub unsigned: Ton,
+    /// Adjusted tokens that this worker sent since it started, and payments passed over.
+    pub not_paid_tokens: AdjustedTokens,
+    /// What they would be worth.
+    pub not_paid: Ton,
     /// Receipts kept in case that the proxy loses its own books.
     pub receipts: usize,
     /// Whether the latest payment is the last one, which closes the contract.
@@ -240,6 +246,7 @@ impl Earnings {
             cashed: sum(|earned| earned.cashed),
             cashable: sum(|earned| earned.cashable),
             unsigned: sum(|earned| earned.unsigned),
+            not_paid: sum(|earned| earned.not_paid),
             proxies,
             problem,
         }
@@ -277,6 +284,8 @@ impl Earned {
             payable: seen.payable.ton(),
             unsigned_tokens: account.unsigned(),
             unsigned: account.worth(account.unsigned()).ton(),
+            not_paid_tokens: account.not_paid(),
+            not_paid: account.worth(account.not_paid()).ton(),
             receipts: account.receipts(),
             is_last: account.signed().is_some_and(|signed| signed.is_last),
             last_signed_unix_s: account.paid_at_unix_s,

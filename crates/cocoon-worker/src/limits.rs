@@ -52,6 +52,18 @@ pub(crate) const CREDIT_MAX: i64 = 1 << 30;
 /// finish, usage and end events, and whatever an engine adds for each choice.
 pub(crate) const EVENTS_SLACK: u64 = 16;
 
+/// Bytes of prompt text for one token, where an engine that was stopped has not counted: twice what tokenisers make of
+/// English, and above what they make of other scripts.
+pub(crate) const PROMPT_BYTES_PER_TOKEN: u64 = 8;
+
+/// After an answer was given up, how long its engine is read on for the usage event, which comes last. An engine that is
+/// done sends it at once; any other is stopped after the time of some tokens. Far below the time that a proxy waits for the
+/// worker's last word (5 seconds).
+pub(crate) const USAGE_GRACE: Duration = Duration::from_millis(250);
+
+/// What is read and thrown away meanwhile: what sockets and pipes on this machine hold, which is thousands of tokens.
+pub(crate) const USAGE_BYTES_MAX: usize = 1 << 20;
+
 /// Advice to a proxy whose request found every slot taken.
 pub(crate) const OVERLOADED_RETRY_MS: u32 = 1_000;
 
@@ -114,6 +126,10 @@ pub(crate) const HANDOVER_STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Accounts that are kept: one for each proxy and each change of the network's parameters.
 pub(crate) const ACCOUNTS_MAX: usize = 1024;
+
+/// Spans between two tellings whose tokens wait for a payment, each with its own mark: half an hour of a proxy that tells
+/// every half minute. The tokens of an older one wait with the next.
+pub(crate) const UNSIGNED_SPANS_MAX: usize = 64;
 
 /// Receipt ids remembered, to refuse one that comes again; two megabytes, and minutes of a busy worker. A proxy remembers
 /// those that it settled for longer.

@@ -4,11 +4,14 @@
 //! 2. [`relay`]: the engine runs it and the answer flows, as credit allows.
 //! 3. If it ended early, [`Stop`] says why, and that decides what is told and what is billed.
 //!
-//! **Billing.** A complete answer is billed at the usage that the engine reported. A stream that its
-//! reader cancelled, outran or let time out is billed at what the engine reported until then; if it had
-//! reported nothing, at one completion token per content event that was delivered, at most the token
-//! limit, and no prompt tokens: never more than was produced. An answer that the engine or this worker
-//! broke off, and an answer that was refused, is billed at nothing.
+//! **Billing.** A complete answer is billed at the usage that the engine reported. Once its head is out, one
+//! that its reader cancelled, outran or let time out is billed, too: at what the engine reports until then or
+//! within [`USAGE_GRACE`](crate::limits::USAGE_GRACE). If that is nothing, a stream is billed at one completion
+//! token per content event, at most the token limit, and a prompt at a token per
+//! [`PROMPT_BYTES_PER_TOKEN`](crate::limits::PROMPT_BYTES_PER_TOKEN) bytes of its text: less than was used, but
+//! no prompt is free because somebody leaves before it is counted. So is a stream whose engine ignores the
+//! limit. Unless its reader gave it up, an answer costs no more tokens than bytes of it were delivered. One that
+//! the engine or this worker broke off, and one that was refused, is billed at nothing.
 //!
 //! **Receipts.** Whoever asked for one gets it with the last message, whatever became of the request, with the counts that
 //! it is billed at. One that this worker never began (no slot, a price that does not pay) has none.
@@ -92,6 +95,8 @@ impl Stop {
     fn bills_delivered(&self) -> bool {
         match self {
             Self::Cancelled | Self::TimedOut | Self::SlowReader => true,
+            // What came until then is what was asked for.
+            Self::Engine(EngineError::EngineIgnoresLimit) => true,
             Self::Refused(_) | Self::Engine(_) | Self::PeerGone => false,
         }
     }

@@ -27,6 +27,7 @@ pub(super) struct Books {
     today: Day,
     /// Since this process began.
     demands_refused: u64,
+    settled_by_word: u64,
 }
 
 /// What we owe one proxy.
@@ -72,6 +73,8 @@ pub(super) enum OpenState {
     /// The proxy was asked, and says that it cost nothing so far. That settles the demand of this number, and not a later
     /// one: a worker may hand a receipt over to a proxy that lost it in a crash.
     Denied { demand: u64 },
+    /// The proxy was asked, and says that it cost so much, without a proof.
+    Claimed { tokens: AdjustedTokens },
 }
 
 /// How a request ended.
@@ -166,6 +169,18 @@ impl Entry {
 
     fn is_denied(&self) -> bool {
         matches!(self.state, OpenState::Denied { .. })
+    }
+
+    /// Whether the proxy is to be asked what it came to, or asked again.
+    const fn is_asked_for(&self) -> bool {
+        matches!(self.state, OpenState::Lost | OpenState::Claimed { .. })
+    }
+
+    const fn claimed(&self) -> Option<AdjustedTokens> {
+        match self.state {
+            OpenState::Claimed { tokens } => Some(tokens),
+            OpenState::Live | OpenState::Lost | OpenState::Denied { .. } => None,
+        }
     }
 
     fn row(&self) -> RowKey {
@@ -318,11 +333,37 @@ impl Books {
         outcome
     }
 
-    /// Requests whose end was not heard, oldest first, as many as one question may hold.
+    pub(super) const fn settled_by_word(&self) -> u64 {
+        self.settled_by_word
+    }
+
+    pub(super) const fn count_word(&mut self) {
+        self.settled_by_word = self.settled_by_word.saturating_add(1);
+    }
+
+    /// The proxy charges so much for a request whose end was not heard, and has not proved it. A word that it gave
+    /// before stands until it gives another: an honest proxy forgets charges after it forgot their receipts.
+    pub(super) fn claim(&mut self, contract: Address, id: [u8; 32], tokens: AdjustedTokens) {
+        let entry = self.accounts.get_mut(&Some(contract)).and_then(|account| account.open.get_mut(&id));
+        if let Some(entry) = entry.filter(|entry| entry.is_asked_for()) {
+            entry.state = OpenState::Claimed { tokens };
+        }
+    }
+
+    /// How requests ended, by the proxy's word, of which no proof is to be expected any more.
+    pub(super) fn claims(&self, contract: Address, now_s: u64) -> Vec<Ended> {
+        let Some(account) = self.accounts.get(&Some(contract)) else { return Vec::new() };
+        let claims = account.open.iter().filter(|(_, entry)| entry.is_certain(now_s));
+        let claims = claims.filter_map(|(id, entry)| Some((*id, entry.claimed()?)));
+        claims.map(|(id, tokens)| Ended { id, tokens, raw: None }).collect()
+    }
+
+    /// Requests whose end was not heard, as many as one question may hold: those that were not asked for yet, and then
+    /// those that are not proved yet, the oldest first.
     pub(super) fn unheard(&self, contract: Address) -> Vec<[u8; 32]> {
         let Some(account) = self.accounts.get(&Some(contract)) else { return Vec::new() };
-        let mut lost: Vec<_> = account.open.iter().filter(|(_, entry)| entry.state == OpenState::Lost).collect();
-        lost.sort_by_key(|(_, entry)| entry.began_s);
+        let mut lost: Vec<_> = account.open.iter().filter(|(_, entry)| entry.is_asked_for()).collect();
+        lost.sort_by_key(|(_, entry)| (entry.claimed().is_some(), entry.began_s));
         lost.into_iter().map(|(id, _)| *id).take(SETTLED_MAX).collect()
     }
 

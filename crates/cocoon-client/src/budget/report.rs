@@ -19,6 +19,8 @@ pub struct BudgetStatus {
     pub proxies_differing: usize,
     /// How often a proxy did.
     pub demands_refused: u64,
+    /// Requests that were paid for by a proxy's word, since no receipt of them could be had. Since this process began.
+    pub settled_by_word: u64,
     /// Whether the count can be written; while it cannot, nothing is sent.
     pub writable: bool,
 }

@@ -67,12 +67,17 @@ pub(super) fn demand(count: u64) -> PaymentStatus {
 }
 
 pub(super) fn settled(id: u8, count: u64) -> SettledRequest {
-    SettledRequest { id: [id; 32], tokens: tokens(count), receipt: None }
+    SettledRequest { id: [id; 32], tokens: tokens(count), receipt: None, evidence: None }
 }
 
-/// A receipt check that takes the proxy's word.
-pub(super) fn word(request: &SettledRequest) -> Option<AdjustedTokens> {
-    Some(request.tokens)
+/// A receipt check that finds a sound receipt of what the proxy says.
+pub(super) fn word(request: &SettledRequest) -> Proof {
+    Proof::Receipt(request.tokens)
+}
+
+/// Of an answer without receipts.
+pub(super) fn no_receipt(_: &SettledRequest) -> Proof {
+    Proof::Missing
 }
 
 pub(super) fn config(budget: BudgetConfig) -> ClientConfig {
@@ -92,15 +97,20 @@ pub(super) fn in_memory(config: &ClientConfig) -> Arc<Budget> {
 /// Books in a folder.
 pub(super) struct Kept {
     pub(super) budget: Arc<Budget>,
+    pub(super) hands: Arc<Hands>,
     config: ClientConfig,
     folder: tempfile::TempDir,
 }
 
 impl Kept {
     pub(super) fn new(config: ClientConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let budget = Arc::new(Budget::open(folder.path(), &config, clock()).unwrap());
-        Self { budget, config, folder }
+        Self::open(config, Hands::at(NOON), tempfile::tempdir().unwrap())
+    }
+
+    fn open(config: ClientConfig, hands: Arc<Hands>, folder: tempfile::TempDir) -> Self {
+        let clock = Arc::clone(&hands) as Arc<dyn Clock>;
+        let budget = Arc::new(Budget::open(folder.path(), &config, clock).unwrap());
+        Self { budget, hands, config, folder }
     }
 
     pub(super) fn file(&self) -> PathBuf {
@@ -113,8 +123,7 @@ impl Kept {
         let mut content = std::fs::read(self.file()).unwrap();
         tear(&mut content);
         std::fs::write(folder.path().join(FILE), content).unwrap();
-        let budget = Arc::new(Budget::open(folder.path(), &self.config, clock()).unwrap());
-        Self { budget, config: self.config.clone(), folder }
+        Self::open(self.config.clone(), Arc::clone(&self.hands), folder)
     }
 }
 

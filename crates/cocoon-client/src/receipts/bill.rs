@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cocoon_units::{NanoPerToken, Pricing};
+use cocoon_units::{AdjustedTokens, NanoPerToken, Pricing};
 use cocoon_wire::{
     Version,
     message::{FinalInfo, ReceiptAsk, TokensUsed},
@@ -64,9 +64,9 @@ impl Bill {
         let pricing = link.pricing();
         let ask = draw()?;
         let wants_receipt = link.version() == Version::Extended && shared.config.budget.receipts;
-        let asked = if wants_receipt { Some(asked(shared, link, request, ask, pricing).await) } else { None };
-        // From here on nothing waits: a hold that is taken is sent with, or given back.
         let most = request.most_tokens(&pricing).ok_or(RequestError::TooDear)?;
+        let asked = if wants_receipt { Some(asked(shared, link, request, ask, (pricing, most)).await) } else { None };
+        // From here on nothing waits: a hold that is taken is sent with, or given back.
         let hold = shared.budget.hold(&Order {
             contract: link.client_contract(),
             key: key.as_deref(),
@@ -153,7 +153,7 @@ async fn asked(
     link: &Link,
     request: &InferenceRequest,
     ask: ReceiptAsk,
-    pricing: Pricing,
+    (pricing, most): (Pricing, AdjustedTokens),
 ) -> Arc<Asked> {
     Arc::new(Asked {
         ask,
@@ -161,6 +161,7 @@ async fn asked(
         model: Arc::clone(&request.model),
         max_coefficient: request.max_coefficient,
         pricing,
+        most,
         request_hmac: digest(ask.salt, request.body()).await,
         at_unix_ms: super::unix_ms(&*shared.clock),
     })

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use cocoon_receipt::{BodyDigest, Expected, ExpectedCoefficient, Receipt, SignedReceipt};
-use cocoon_units::{Coefficient, Multipliers, Pricing};
+use cocoon_units::{AdjustedTokens, Coefficient, Multipliers, Pricing};
 use cocoon_wire::message::{FinalInfo, ReceiptAsk, TokensUsed};
 
 use super::fault::Fault;
@@ -25,6 +25,8 @@ pub(crate) struct Asked {
     pub(crate) model: Arc<str>,
     pub(crate) max_coefficient: Coefficient,
     pub(crate) pricing: Pricing,
+    /// What it can cost at most, which both sides count by themselves.
+    pub(crate) most: AdjustedTokens,
     pub(crate) request_hmac: [u8; 32],
     /// When it was sent, by our clock.
     pub(crate) at_unix_ms: u64,
@@ -74,7 +76,7 @@ pub(crate) fn check(
     if heard.answer_hmac.is_some_and(|digest| digest != receipt.answer_hmac) {
         return Err(Fault::AnswerChanged);
     }
-    check_counts(&receipt, &heard.tokens)?;
+    check_counts(&receipt, &heard.tokens, asked.most)?;
     check_times(&receipt, asked, heard)?;
     Ok(receipt)
 }
@@ -89,13 +91,22 @@ pub(super) fn public_name(model: &str) -> &str {
     model.split_once('@').map_or(model, |(name, _)| name)
 }
 
-/// What is charged is what was signed, kind by kind.
-fn check_counts(receipt: &Receipt, charged: &TokensUsed) -> Result<(), Fault> {
+/// What is charged is what was signed, kind by kind; or, where that is more than the request can cost, as much as it can.
+fn check_counts(receipt: &Receipt, charged: &TokensUsed, most: AdjustedTokens) -> Result<(), Fault> {
     let signed = TokensUsed::from(receipt.adjusted);
-    if signed == *charged {
+    let is_cut = signed.total > most && charged.total == most && is_part(charged, &signed);
+    if signed == *charged || is_cut {
         return Ok(());
     }
     Err(Fault::Counts { charged: charged.total.get(), signed: signed.total.get() })
+}
+
+/// Whether no kind is more than in the whole, and the sum is one.
+fn is_part(part: &TokensUsed, whole: &TokensUsed) -> bool {
+    let kinds = |tokens: &TokensUsed| [tokens.prompt, tokens.cached, tokens.completion, tokens.reasoning];
+    let sum = kinds(part).into_iter().try_fold(AdjustedTokens::ZERO, AdjustedTokens::checked_add);
+    let is_within = kinds(part).into_iter().zip(kinds(whole)).all(|(part, whole)| part <= whole);
+    is_within && sum == Some(part.total)
 }
 
 /// Loosely: a receipt of last week is none of this request, whatever clocks may do.

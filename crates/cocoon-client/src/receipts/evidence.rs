@@ -62,6 +62,15 @@ struct Proved {
     vouched: Vouched,
 }
 
+#[cfg(test)]
+impl Judged {
+    /// A document that was judged to be that of a worker of this key.
+    pub(super) fn of_worker(sha256: [u8; 32], receipt_key: [u8; 32], recorded_unix_s: u64) -> Self {
+        let proved = Proved { receipt_key, model: None, recorded_unix_s, vouched: Vouched::Itself };
+        Self { sha256, text: Bytes::from_static(b"{}"), policy: None, outcome: Ok(proved) }
+    }
+}
+
 /// Judges the document of this hash. Milliseconds of work.
 pub(crate) fn judge(sha256: [u8; 32], text: Bytes, policy: Option<&Policy>) -> Judged {
     let outcome = prove(&text, policy);
@@ -90,6 +99,16 @@ fn prove(text: &[u8], policy: Option<&Policy>) -> Result<Proved, Fault> {
 impl Judged {
     /// Whether the document says that this key was this worker's when the receipt was signed.
     pub(crate) fn vouch(&self, key: &[u8; 32], receipt: &Receipt) -> Result<Vouched, Fault> {
+        self.vouch_recorded_until(key, receipt, receipt.ended_unix_ms / 1_000)
+    }
+
+    /// The same for a receipt that is shown later. A worker makes its key when it starts, so a document that was recorded
+    /// since is as good; after a crash a proxy has no other.
+    pub(crate) fn vouch_late(&self, key: &[u8; 32], receipt: &Receipt, now_ms: u64) -> Result<Vouched, Fault> {
+        self.vouch_recorded_until(key, receipt, now_ms / 1_000)
+    }
+
+    fn vouch_recorded_until(&self, key: &[u8; 32], receipt: &Receipt, until_s: u64) -> Result<Vouched, Fault> {
         let proved = self.outcome.as_ref().map_err(Clone::clone)?;
         if proved.receipt_key != *key {
             return Err(Fault::ForeignKey);
@@ -97,7 +116,7 @@ impl Judged {
         if proved.model.as_deref().is_some_and(|model| public_name(model) != public_name(&receipt.model)) {
             return Err(Fault::ForeignModel);
         }
-        let (from_s, until_s) = (receipt.started_unix_ms / 1_000, receipt.ended_unix_ms / 1_000);
+        let from_s = receipt.started_unix_ms / 1_000;
         let is_before = proved.recorded_unix_s <= until_s.saturating_add(limits::RECEIPT_SKEW_MS / 1_000);
         let is_fresh = proved.recorded_unix_s.saturating_add(limits::EVIDENCE_AGE_MAX_S) >= from_s;
         if is_before && is_fresh { Ok(proved.vouched) } else { Err(Fault::EvidenceTime) }
@@ -123,11 +142,12 @@ impl EvidenceCache {
         self.lock().iter().rev().find(|judged| judged.sha256 == *sha256).map(|judged| judged.text.clone())
     }
 
-    /// Whose word a key rests on, if a document that is kept names it.
-    pub(crate) fn vouched(&self, key: &[u8; 32]) -> Option<Vouched> {
+    /// The newest document that names this receipt key, judged by this policy.
+    pub(crate) fn of_key(&self, key: &[u8; 32], policy: Option<&Policy>) -> Option<Arc<Judged>> {
+        let policy = policy.map(Policy::sha256);
+        let names_it = |judged: &Judged| judged.outcome.as_ref().is_ok_and(|proved| proved.receipt_key == *key);
         let kept = self.lock();
-        let mut proved = kept.iter().rev().filter_map(|judged| judged.outcome.as_ref().ok());
-        proved.find(|proved| proved.receipt_key == *key).map(|proved| proved.vouched)
+        kept.iter().rev().find(|judged| judged.policy == policy && names_it(judged)).cloned()
     }
 
     /// Keeps a judgement in place of an earlier one, or of the oldest.

@@ -22,7 +22,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Receipts, check::check, evidence::judge, fault::Fault, store::read_evidence};
+use super::{
+    End, Receipts,
+    check::check,
+    evidence::{Judged, judge},
+    fault::Fault,
+    store::read_evidence,
+};
 use crate::{
     limits,
     session::link::{Link, NoAnswer},
@@ -94,25 +100,32 @@ impl Receipts {
     }
 
     async fn fetch_and_judge(&self, end: End, receipt: Receipt, evidence: [u8; 32]) {
+        match self.judged(evidence, &end.link).await {
+            Ok(judged) => self.conclude_by(end, receipt, &judged),
+            Err(Some(fault)) => self.conclude(end, Err(fault)),
+            Err(None) => self.leave_open(end),
+        }
+    }
+
+    /// The document of this hash, fetched and judged unless that was done before. No fault where nobody could be asked.
+    pub(super) async fn judged(&self, sha256: [u8; 32], link: &Weak<Link>) -> Result<Arc<Judged>, Option<Fault>> {
         let policy = self.policy();
         // Of many receipts with the same new evidence, the first ones all come here.
-        if let Some(judged) = self.evidence.find(&evidence, policy.as_deref()) {
-            return self.conclude_by(end, receipt, &judged);
+        if let Some(judged) = self.evidence.find(&sha256, policy.as_deref()) {
+            return Ok(judged);
         }
-        let text = match self.fetch(&evidence, &end.link).await {
-            Ok(text) => text,
-            Err(NoAnswer::Peer) => return self.conclude(end, Err(Fault::EvidenceWithheld)),
-            Err(NoAnswer::Unasked) => return self.leave_open(end),
-        };
-        if <[u8; 32]>::from(Sha256::digest(&text)) != evidence {
+        let text = self.fetch(&sha256, link).await.map_err(|why| match why {
+            NoAnswer::Peer => Some(Fault::EvidenceWithheld),
+            NoAnswer::Unasked => None,
+        })?;
+        if <[u8; 32]>::from(Sha256::digest(&text)) != sha256 {
             // It is not kept under that name: another proxy may have the true one.
-            let fault = Fault::EvidenceUnreadable("its hash is another one".to_owned());
-            return self.conclude(end, Err(fault));
+            return Err(Some(Fault::EvidenceUnreadable("its hash is another one".to_owned())));
         }
-        let judging = spawn_blocking(move || judge(evidence, text, policy.as_deref()));
-        let Ok(judged) = judging.await.map(Arc::new) else { return self.leave_open(end) };
+        let judging = spawn_blocking(move || judge(sha256, text, policy.as_deref()));
+        let judged = judging.await.map(Arc::new).map_err(|_| None)?;
         self.evidence.keep(Arc::clone(&judged));
-        self.conclude_by(end, receipt, &judged);
+        Ok(judged)
     }
 
     /// The document, from memory, from the disk or from the proxy.

@@ -304,6 +304,7 @@ mod tests {
             model: "m".into(),
             max_coefficient: Coefficient::ONE,
             pricing: Pricing::default(),
+            most: cocoon_units::AdjustedTokens::new(1_000),
             request_hmac: [4; 32],
             at_unix_ms: 0,
         })

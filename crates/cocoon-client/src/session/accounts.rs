@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use cocoon_wire::{
     Version,
-    message::{ClientAnswer, ClientQuery, PaymentStatus},
+    message::{ClientAnswer, ClientQuery, PaymentStatus, SettledRequest},
 };
 use tokio::time::sleep;
 
 use super::{handshake::SessionError, link::Link};
-use crate::{Shared, limits};
+use crate::{Shared, budget::Proof, limits};
 
 /// Checks a demand: the proxy's signature, our contract, our count. It ends the session otherwise.
 pub(super) fn heard(link: &Link, shared: &Shared, status: &PaymentStatus) -> Result<(), SessionError> {
@@ -44,13 +44,17 @@ pub(super) async fn ask_for_unheard(link: &Arc<Link>, shared: &Shared) -> Sessio
     }
 }
 
-async fn ask(link: &Link, shared: &Shared, ids: Vec<[u8; 32]>) -> Result<(), SessionError> {
+async fn ask(link: &Arc<Link>, shared: &Shared, ids: Vec<[u8; 32]>) -> Result<(), SessionError> {
     let Some(contract) = link.client_contract() else { return Ok(()) };
     let query = ClientQuery::GetSettledRequests { ids };
     // A proxy that does not answer is asked again later; the requests stay open meanwhile, at their most.
     let Some(ClientAnswer::SettledRequests(settled)) = link.ask(&query).await else { return Ok(()) };
     let ClientQuery::GetSettledRequests { ids } = query else { return Ok(()) };
-    match shared.budget.resolve(contract, &ids, &settled, |request| shared.receipts.proven(request)) {
+    let settled: Vec<_> = settled.into_iter().filter(|request| ids.contains(&request.id)).collect();
+    let is_attested = link.attestation().is_some();
+    let proofs = shared.receipts.proofs(&settled, &Arc::downgrade(link), is_attested).await;
+    let proof = |request: &SettledRequest| proofs.get(&request.id).copied().unwrap_or(Proof::Missing);
+    match shared.budget.resolve(contract, &ids, &settled, proof) {
         Ok(()) => Ok(()),
         Err(crate::budget::BooksError::PeerDiffers(differs)) => Err(differs.into()),
         Err(error @ crate::budget::BooksError::Closed(_)) => {

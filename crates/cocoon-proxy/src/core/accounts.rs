@@ -55,10 +55,20 @@ impl Core {
         Ok(self.ledger.payer(payer))
     }
 
-    /// Opens a worker's account, or finds it.
+    /// What a worker's account stands at. One that there is not yet is opened when its session begins: whoever names
+    /// owners in handshakes must not fill the books.
     pub(crate) fn open_payee(&mut self, account: &str) -> Result<Marks, Rejection> {
-        let payee = self.ledger.open_payee(account)?;
-        Ok(self.ledger.payee(payee))
+        Ok(self.ledger.find_payee(account).map(|payee| self.ledger.payee(payee)).unwrap_or_default())
+    }
+
+    /// Forgets a worker's account that never earned anything, once its last session is over.
+    pub(super) fn close_idle(&mut self, payee: PayeeId) {
+        let is_here = self.workers.iter().any(|(_, worker)| worker.payee == payee);
+        let has_earned = self.ledger.payee(payee).known > AdjustedTokens::ZERO;
+        // That a contract is closed is remembered by its account.
+        if !is_here && !has_earned && !self.exposure.is_closed(payee) {
+            self.ledger.close_payee(payee);
+        }
     }
 
     /// What a client's contract holds now.
@@ -153,10 +163,13 @@ impl Core {
 
     /// Settles what a crash lost.
     pub(crate) fn settle_lost(&mut self, now: Instant, payee: &str, lost: Lost) -> LostOutcome {
-        let Some(payee) = self.ledger.find_payee(payee) else { return LostOutcome::UnknownPayer };
         let known = self.ledger.find_payer(&lost.payer);
         let opened = known.or_else(|| self.ledger.open_payer(&lost.payer, lost.credit?).ok());
         let Some(payer) = opened else { return LostOutcome::UnknownPayer };
+        // The books may have lost the worker with what it earned; its session, and so its account, has not begun yet.
+        let Ok(payee) = self.ledger.open_payee(payee) else {
+            return LostOutcome::Refused(LostRefusal::AccountClosed);
+        };
         match self.ledger.settle_lost(payer, payee, lost.used, lost.spent) {
             Ok(settled) => {
                 self.exposure.earned(now, payee);

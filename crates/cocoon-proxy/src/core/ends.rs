@@ -8,6 +8,9 @@
 //! | nothing | nothing |
 //!
 //! A failure in the middle of an answer is paid by receipt only: it says what was delivered until then.
+//! An answer that was whole when its time ran out is paid by its receipt, too: it may have reached the client before the
+//! core heard of it, and a deadline around its end would make it free.
+//!
 //! A request that a worker had and that costs nothing takes its receipt's id with it: a receipt of that id is void,
 //! whoever presents it later.
 
@@ -77,6 +80,16 @@ impl Core {
                 self.tally.unproved += 1;
                 None
             }
+        }
+    }
+
+    /// A whole answer with its receipt is paid although its time ran out before the core heard of it. It can only have
+    /// come within the grace of a cancellation, and a client that was told otherwise is told of the receipt.
+    pub(super) fn mend_bill(&mut self, key: RequestKey, word: &Word) {
+        if let (Word::Proved { .. }, Some(request)) = (word, self.requests.get_mut(key))
+            && let State::Ending { bill, .. } = &mut request.state
+        {
+            *bill = Bill::Usage;
         }
     }
 

@@ -94,6 +94,11 @@ impl Exposure {
         self.closed.insert(payee);
     }
 
+    /// Whether the account can never be paid.
+    pub(super) fn is_closed(&self, payee: PayeeId) -> bool {
+        self.closed.contains(&payee)
+    }
+
     /// Whether the account may be given more to earn.
     pub(super) fn allows(&self, now: Instant, payee: PayeeId, marks: Marks) -> bool {
         if self.closed.contains(&payee) {

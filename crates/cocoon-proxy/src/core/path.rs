@@ -13,7 +13,7 @@ use cocoon_wire::message::TokensUsed;
 use super::event::{Action, Agreed, CancelSupport, ClientId, Dispatch, RequestKey, RunQuery, Word, WorkerId};
 use super::refusal;
 use super::requests::{Bill, NewRequest, QueueEnd, Request, State};
-use super::workers::{Choice, ModelId};
+use super::workers::{Choice, ModelId, Wanted};
 use super::{Core, Drain};
 use crate::limits::{ATTEMPTS_MAX, CANCEL_GRACE, EARLY_CANCELS_MAX, HELD_BYTES_MAX, UNCANCELLABLE_GRACE};
 
@@ -58,13 +58,14 @@ impl Core {
         // Without any worker nobody can say which models the network has: workers may be about to reconnect.
         let unknown = || if self.workers.len() == 0 { refusal::no_worker() } else { refusal::model_not_found() };
         let model = model.ok_or_else(unknown)?;
-        let choice = self.workers.choose(now, model, query.max_coefficient, &[]);
-        match choice {
+        let receipt = self.insists(query.receipt);
+        match self.workers.choose(now, model, Wanted { cap: query.max_coefficient, receipt, excluded: &[] }) {
             Choice::Now(_) => {}
             Choice::Later if self.requests.queued() < self.config.queue_max => {}
             Choice::Later if self.requests.hog(payer).is_some() => {}
             Choice::Later => return Err(refusal::overloaded(expected)),
             Choice::AbovePrice => return Err(refusal::no_worker_under_price()),
+            Choice::Unsigned => return Err(refusal::no_signing_worker()),
             Choice::Nobody => return Err(refusal::no_worker()),
         }
         if self.requests.prompt_bytes().saturating_add(query.prompt_bytes) > HELD_BYTES_MAX {
@@ -77,6 +78,18 @@ impl Core {
             Ok(reservation) => Ok((model, reservation)),
             Err(rejection) => Err(refusal::rejected(&rejection, expected)),
         }
+    }
+
+    /// Whether only a worker that signs receipts will do. Where there is money, an answer without the receipt that was
+    /// asked for would be charged and not be counted by its client, which then finds that the proxy counts too much.
+    fn insists(&self, receipt: Option<[u8; 32]>) -> bool {
+        self.config.exposure.is_some() && receipt.is_some()
+    }
+
+    /// What a request wants of its worker.
+    pub(super) fn wanted<'a>(&self, request: &'a Request) -> Wanted<'a> {
+        let receipt = self.insists(request.receipt);
+        Wanted { cap: request.max_coefficient, receipt, excluded: &request.excluded }
     }
 
     /// What one client may do whatever the model.
@@ -129,10 +142,11 @@ impl Core {
     /// Sends a request to the best worker, or lets it wait, or fails it when nobody is left.
     pub(super) fn route(&mut self, now: Instant, key: RequestKey, actions: &mut Vec<Action>) {
         let Some(request) = self.requests.get(key) else { return };
-        match self.workers.choose(now, request.model, request.max_coefficient, &request.excluded) {
+        match self.workers.choose(now, request.model, self.wanted(request)) {
             Choice::Now(worker) => self.dispatch(now, key, worker, actions),
             Choice::Later => self.wait(now, key, actions),
             Choice::AbovePrice => self.finish_unrouted(key, Some(refusal::no_worker_under_price()), actions),
+            Choice::Unsigned => self.finish_unrouted(key, Some(refusal::no_signing_worker()), actions),
             Choice::Nobody => self.finish_unrouted(key, Some(refusal::no_worker()), actions),
         }
     }
@@ -161,8 +175,7 @@ impl Core {
         let (Some(worker), Some(request)) = (self.workers.get_mut(id), self.requests.get_mut(key)) else { return };
         worker.active += 1;
         request.opened_at = Some(self.ledger.seq());
-        // An original worker signs no receipts.
-        let receipt = request.receipt.filter(|_| worker.cancel == CancelSupport::Yes).map(|id| Agreed {
+        let receipt = request.receipt.filter(|_| worker.signs_receipts()).map(|id| Agreed {
             id,
             model: self.models.name(request.model).to_owned(),
             coefficient: worker.coefficient,
@@ -203,7 +216,10 @@ impl Core {
                 }
                 self.forget(now, key, id, actions);
             }
-            Some(State::Ending { .. }) => self.close_ending(now, key, id, word, actions),
+            Some(State::Ending { .. }) => {
+                self.mend_bill(key, &word);
+                self.close_ending(now, key, id, word, actions);
+            }
             Some(State::Queued) | None => {}
         }
     }
@@ -247,10 +263,9 @@ impl Core {
         let may_retry =
             is_retryable(&failure) && !is_outdated && request.excluded.len() < ATTEMPTS_MAX && now < request.deadline;
         request.last_failure = Some(failure.clone());
-        let (model, cap) = (request.model, request.max_coefficient);
-        let choice = match may_retry {
-            true => self.workers.choose(now, model, cap, &request.excluded),
-            false => Choice::Nobody,
+        let choice = match self.requests.get(key).filter(|_| may_retry) {
+            Some(request) => self.workers.choose(now, request.model, self.wanted(request)),
+            None => Choice::Nobody,
         };
         match choice {
             Choice::Now(next) => {
@@ -261,7 +276,7 @@ impl Core {
                 self.tally.retried += 1;
                 self.enqueue(now, key, QueueEnd::Front);
             }
-            Choice::AbovePrice | Choice::Nobody => {
+            Choice::AbovePrice | Choice::Unsigned | Choice::Nobody => {
                 self.fail(key, failure, actions);
                 actions.push(Action::Forget { key });
             }
@@ -370,9 +385,10 @@ impl Core {
         if request.deadline <= now {
             return refusal::timeout_in_queue();
         }
-        match self.workers.choose(now, request.model, request.max_coefficient, &request.excluded) {
+        match self.workers.choose(now, request.model, self.wanted(request)) {
             Choice::Nobody => refusal::no_worker(),
             Choice::AbovePrice => refusal::no_worker_under_price(),
+            Choice::Unsigned => refusal::no_signing_worker(),
             Choice::Now(_) | Choice::Later => refusal::queue_timeout(self.expected_wait(request.model)),
         }
     }

@@ -55,6 +55,12 @@ pub(crate) fn no_worker_under_price() -> Failure {
     retry(Failure::new(Blame::Client, FailureCode::NoWorkerUnderPrice, message), RETRY_AFTER_MAX)
 }
 
+pub(crate) fn no_signing_worker() -> Failure {
+    let message =
+        "no worker of this model signs receipts now; a client with `receipts = false` can use those that there are";
+    retry(Failure::new(Blame::Proxy, FailureCode::NoWorker, message), RETRY_AFTER_MAX)
+}
+
 pub(crate) fn unpayable() -> Failure {
     let message = "the request can cost more than any stake; lower its token limit";
     Failure::new(Blame::Client, FailureCode::LimitExceeded, message)

@@ -630,8 +630,7 @@ impl Oracle {
         for key in core.requests.keys() {
             let request = core.requests.get(key).expect("listed");
             if matches!(request.state, State::Queued) {
-                let choice =
-                    core.workers.choose(self.bench.now, request.model, request.max_coefficient, &request.excluded);
+                let choice = core.workers.choose(self.bench.now, request.model, core.wanted(request));
                 assert!(!matches!(choice, Choice::Now(_)), "somebody waits while a worker has room");
             }
         }

@@ -109,6 +109,11 @@ impl Worker {
         self.cooling_until = now.checked_add(doubled.min(COOLDOWN_MAX));
     }
 
+    /// Whether its answers can come with receipts: an original worker signs none.
+    pub(crate) fn signs_receipts(&self) -> bool {
+        self.cancel == CancelSupport::Yes
+    }
+
     fn has_room(&self) -> bool {
         self.active < self.slots && self.may_earn
     }
@@ -155,8 +160,21 @@ pub(crate) enum Choice {
     Later,
     /// Workers exist, all of them are above the price cap.
     AbovePrice,
+    /// Workers exist, and none of them signs the receipt that is asked for.
+    Unsigned,
     /// No worker takes requests for this model, those already tried aside.
     Nobody,
+}
+
+/// What a request wants of its worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The client's price cap.
+    pub(crate) cap: Coefficient,
+    /// Whether only a worker that signs receipts will do.
+    pub(crate) receipt: bool,
+    /// Those that were tried and failed.
+    pub(crate) excluded: &'a [WorkerId],
 }
 
 /// All connected workers.
@@ -220,18 +238,20 @@ impl Workers {
         with_room.map(|(_, worker)| worker.coefficient).min()
     }
 
-    /// Chooses a worker; `excluded` ones were tried and failed.
-    pub(crate) fn choose(&self, now: Instant, model: ModelId, cap: Coefficient, excluded: &[WorkerId]) -> Choice {
+    /// Chooses a worker.
+    pub(crate) fn choose(&self, now: Instant, model: ModelId, wanted: Wanted<'_>) -> Choice {
         let service_default = self.best_service(model);
         let mut best: Option<Rank> = None;
         let mut none = Choice::Nobody;
         for (id, worker) in self.of_model(model) {
             // One without slots never has room: waiting for it would be in vain.
-            if !worker.enabled || worker.slots == 0 || excluded.contains(&id) {
+            if !worker.enabled || worker.slots == 0 || wanted.excluded.contains(&id) {
                 continue;
             }
-            if worker.coefficient > cap {
-                none = if none == Choice::Nobody { Choice::AbovePrice } else { none };
+            if wanted.receipt && !worker.signs_receipts() {
+                none = if none == Choice::Nobody { Choice::Unsigned } else { none };
+            } else if worker.coefficient > wanted.cap {
+                none = if none == Choice::Later { none } else { Choice::AbovePrice };
             } else if worker.has_room() {
                 let rank = worker.rank(id, now, service_default);
                 best = Some(best.map_or(rank, |best| best.min(rank)));
@@ -278,9 +298,13 @@ mod tests {
         workers
     }
 
+    fn wanted(cap: u32, excluded: &[WorkerId]) -> Wanted<'_> {
+        Wanted { cap: Coefficient::from_thousandths(cap), receipt: false, excluded }
+    }
+
     fn check(rows: &[Row], cap: u32, expected: Choice) {
         let now = Instant::now();
-        let choice = workers(rows).choose(now, MODEL, Coefficient::from_thousandths(cap), &[]);
+        let choice = workers(rows).choose(now, MODEL, wanted(cap, &[]));
         assert_eq!(choice, expected);
     }
 
@@ -303,6 +327,18 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_is_had_from_those_that_sign_only() {
+        let mut workers = workers(&[Row(1_000, 0, 4, None), Row(5_000, 0, 4, None), Row(1_500, 0, 4, None)]);
+        workers.get_mut(WorkerId(0)).unwrap().cancel = CancelSupport::No;
+        let asking = |excluded| Wanted { receipt: true, ..wanted(4_000, excluded) };
+        let choose = |wanted| workers.choose(Instant::now(), MODEL, wanted);
+        assert_eq!(choose(wanted(4_000, &[])), Choice::Now(WorkerId(0)));
+        assert_eq!(choose(asking(&[])), Choice::Now(WorkerId(2)));
+        assert_eq!(choose(asking(&[WorkerId(2)])), Choice::AbovePrice);
+        assert_eq!(choose(asking(&[WorkerId(1), WorkerId(2)])), Choice::Unsigned);
+    }
+
+    #[test]
     fn a_new_worker_is_taken_to_be_as_fast_as_the_best() {
         check(&[Row(1_000, 1, 4, Some(100)), Row(1_000, 0, 4, None)], 4_000, Choice::Now(WorkerId(1)));
     }
@@ -311,11 +347,10 @@ mod tests {
     fn a_worker_that_failed_is_the_last_resort_for_a_while() {
         let mut workers = workers(&[Row(1_000, 0, 4, Some(1)), Row(3_000, 3, 4, Some(500))]);
         let now = Instant::now();
-        let cap = Coefficient::from_thousandths(4_000);
         workers.get_mut(WorkerId(0)).unwrap().misbehaved(now);
-        assert_eq!(workers.choose(now, MODEL, cap, &[]), Choice::Now(WorkerId(1)));
-        assert_eq!(workers.choose(now, MODEL, cap, &[WorkerId(1)]), Choice::Now(WorkerId(0)));
-        assert_eq!(workers.choose(now + COOLDOWN_FIRST, MODEL, cap, &[]), Choice::Now(WorkerId(0)));
+        assert_eq!(workers.choose(now, MODEL, wanted(4_000, &[])), Choice::Now(WorkerId(1)));
+        assert_eq!(workers.choose(now, MODEL, wanted(4_000, &[WorkerId(1)])), Choice::Now(WorkerId(0)));
+        assert_eq!(workers.choose(now + COOLDOWN_FIRST, MODEL, wanted(4_000, &[])), Choice::Now(WorkerId(0)));
     }
 
     #[test]
@@ -323,8 +358,7 @@ mod tests {
         let mut workers = workers(&[Row(1_000, 0, 4, Some(100)), Row(2_000, 0, 4, Some(100))]);
         let load = LoadReport { active: 4, queued: 8, slots: 4, tokens_per_s: 0 };
         workers.get_mut(WorkerId(0)).unwrap().report(load);
-        let cap = Coefficient::from_thousandths(4_000);
-        assert_eq!(workers.choose(Instant::now(), MODEL, cap, &[]), Choice::Now(WorkerId(1)));
+        assert_eq!(workers.choose(Instant::now(), MODEL, wanted(4_000, &[])), Choice::Now(WorkerId(1)));
     }
 
     #[test]

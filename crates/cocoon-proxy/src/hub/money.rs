@@ -24,7 +24,7 @@ use super::{Hub, Opened};
 use crate::books::{BooksInput, CURSOR_NOTE, Position, Report, Side};
 use crate::core::{ClientId, Event, Lost, LostOutcome, RequestKey, WorkerId};
 use crate::journal_task::JournalLine;
-use crate::limits::FLUSH_TIMEOUT;
+use crate::limits::{FLUSH_TIMEOUT, OWNERS_MAX};
 use crate::money::ProxyError;
 use crate::payments::Payments;
 use crate::tag::Tags;
@@ -101,6 +101,12 @@ impl Hub {
         };
         let signed = money.payments.signed(side, account, Some(&owner), marks.committed);
         money.owners.insert(account.to_owned(), owner);
+        if money.owners.len() > OWNERS_MAX {
+            // Handshakes that came to nothing leave theirs behind.
+            let ledger = self.core.ledger();
+            let is_known = |account: &str| ledger.find_payer(account).is_some() || ledger.find_payee(account).is_some();
+            money.owners.retain(|account, _| is_known(account));
+        }
         Opened { signed, marks }
     }
 

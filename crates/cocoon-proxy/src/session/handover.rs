@@ -2,7 +2,8 @@
 //!
 //! 1. The tag: sealed by this proxy, in an earlier run, for this worker's account.
 //! 2. The receipt: signed with the worker's receipt key, and of the request that the tag is of.
-//! 3. The books (in the core): an id that was not settled or given up before, within what the payer's contract holds.
+//! 3. The books (in the core): an id that was not settled or given up before, within what was reserved and what the payer's
+//!    contract holds.
 //!
 //! What fails is left out and counted; the worker keeps what is not paid. Spec: wire.md, section 4; `docs/protocol.md`,
 //! "Handover".
@@ -45,8 +46,9 @@ pub(crate) fn examine(handed: &HandedReceipt, payee: &str, opener: &TagOpener, j
     // The tag holds a hash of the model's name: one that does not fit is told apart by an empty name.
     let model = if is_of_model { model } else { String::new() };
     let agreed = Agreed { id: tag.id, model, coefficient: tag.coefficient, multipliers: tag.multipliers };
-    judge.check(&receipt, &agreed, tag.reserved)?;
+    judge.check(&receipt, &agreed)?;
     let receipt_bytes = Bytes::copy_from_slice(&handed.receipt);
     let spent = Spent { id: tag.id, opened_at: tag.opened_at, receipt: receipt_bytes };
-    Ok(Lost { payer: tag.payer, credit: None, used: receipt.adjusted.total(), spent })
+    let used = receipt.adjusted.total().min(tag.reserved);
+    Ok(Lost { payer: tag.payer, credit: None, used, spent })
 }

@@ -3,7 +3,9 @@
 //! 1. The key: the one in the worker's attested claims. A link that asks for no evidence (this host, memory) has none:
 //!    there the first receipt of a connection sets it, and another key later is another worker.
 //! 2. The request: its id, this proxy's contract, the model, the price and the weights that were agreed.
-//! 3. The counts: adjusted as they must be (`cocoon-receipt`), and within what was reserved, which honest usage always is.
+//! 3. The counts: adjusted as they must be (`cocoon-receipt`). What they come to beyond the reservation is cut off later, as
+//!    it is from claims without a receipt: a client whose prompt has more tokens than anybody thought possible pays what
+//!    it agreed to, and the worker that let the engine exceed it is blamed.
 //! 4. The answer that was seen: its status; nothing for an error; for one that broke off, no more tokens than bytes came.
 //!
 //! A receipt that fails is worth nothing, whatever part of it is true. The reason is told to the operator, never the
@@ -82,14 +84,6 @@ pub(crate) enum BadReceipt {
         /// That are said to have come.
         tokens: u64,
     },
-    /// More than any honest count can come to.
-    #[error("the receipt demands {demanded}, more than the {reserved} that the request can cost")]
-    AboveReservation {
-        /// In the receipt.
-        demanded: AdjustedTokens,
-        /// For the request.
-        reserved: AdjustedTokens,
-    },
 }
 
 impl Judge {
@@ -109,11 +103,11 @@ impl Judge {
         self.key.as_ref()
     }
 
-    /// The worker's last word on a request: `agreed` is there where a receipt was asked for.
+    /// The worker's last word on a request: `agreed` is there where a receipt was asked for. It may come to more than was
+    /// reserved.
     pub(crate) fn word(
         &mut self,
         agreed: Option<&Agreed>,
-        reserved: AdjustedTokens,
         seen: Seen,
         end: Option<&FinalInfo>,
     ) -> Result<Word, BadReceipt> {
@@ -124,23 +118,17 @@ impl Judge {
         let receipt = end.and_then(|end| end.proof.as_ref()).map(|proof| proof.receipt.clone());
         let owes_no_receipt = is_error || (seen.broke_off && seen.status.is_none());
         match (receipt, self.strict) {
-            (Some(receipt), _) => self.proved(agreed, reserved, seen, receipt),
+            (Some(receipt), _) => self.proved(agreed, seen, receipt),
             (None, _) if owes_no_receipt => Ok(Word::Nothing),
             (None, Strictness::Strict) => Err(BadReceipt::Missing),
             (None, Strictness::Lenient) => Ok(end.map_or(Word::Nothing, claimed)),
         }
     }
 
-    fn proved(
-        &mut self,
-        agreed: &Agreed,
-        reserved: AdjustedTokens,
-        seen: Seen,
-        bytes: Bytes,
-    ) -> Result<Word, BadReceipt> {
+    fn proved(&mut self, agreed: &Agreed, seen: Seen, bytes: Bytes) -> Result<Word, BadReceipt> {
         let signed = SignedReceipt::from_bytes(&bytes)?;
         let receipt = signed.verify(self.key.as_ref())?;
-        self.check(&receipt, agreed, reserved)?;
+        self.check(&receipt, agreed)?;
         check_answer(&receipt, seen)?;
         self.key = Some(signed.key());
         // What is kept must not keep the buffer that it was read into.
@@ -149,8 +137,8 @@ impl Judge {
         Ok(Word::Proved { tokens: TokensUsed::from(receipt.adjusted), proof })
     }
 
-    /// Whether a verified receipt is of this request, and of no more than it can cost.
-    pub(crate) fn check(&self, receipt: &Receipt, agreed: &Agreed, reserved: AdjustedTokens) -> Result<(), BadReceipt> {
+    /// Whether a verified receipt is of this request.
+    pub(crate) fn check(&self, receipt: &Receipt, agreed: &Agreed) -> Result<(), BadReceipt> {
         same("id", hex::encode(agreed.id), hex::encode(receipt.id))?;
         if !self.proxy.contains(&receipt.proxy) {
             same("proxy", self.proxy.join(" or "), receipt.proxy.clone())?;
@@ -164,8 +152,7 @@ impl Judge {
             let shown = |multipliers| format!("{multipliers:?}");
             same("multipliers", shown(agreed.multipliers), shown(receipt.multipliers))?;
         }
-        let demanded = receipt.adjusted.total();
-        if demanded > reserved { Err(BadReceipt::AboveReservation { demanded, reserved }) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -264,7 +251,7 @@ mod tests {
 
     fn judged(receipt: &Receipt, seen: Seen) -> Result<Word, BadReceipt> {
         let mut judge = judge(Some(key(7).verifying_key().to_bytes()), Strictness::Strict);
-        judge.word(Some(&agreed()), AdjustedTokens::new(100), seen, Some(&end(receipt, &key(7))))
+        judge.word(Some(&agreed()), seen, Some(&end(receipt, &key(7))))
     }
 
     #[test]
@@ -298,9 +285,8 @@ mod tests {
     #[test]
     fn receipt_signed_by_another_key() {
         let mut attested = judge(Some(key(7).verifying_key().to_bytes()), Strictness::Strict);
-        let judged = |judge: &mut Judge, key: &SigningKey| {
-            judge.word(Some(&agreed()), AdjustedTokens::new(100), seen(), Some(&end(&receipt(), key)))
-        };
+        let judged =
+            |judge: &mut Judge, key: &SigningKey| judge.word(Some(&agreed()), seen(), Some(&end(&receipt(), key)));
         assert!(matches!(judged(&mut attested, &key(8)), Err(BadReceipt::Receipt(ReceiptError::Key { .. }))));
         assert!(judged(&mut attested, &key(7)).is_ok());
         // Without evidence the first one decides.
@@ -312,7 +298,6 @@ mod tests {
     #[test]
     fn worker_inflating_usage() {
         let inflated = with_usage(Usage { prompt: 34, cached: 0, completion: 40, reasoning: 0 });
-        assert!(matches!(judged(&inflated, seen()), Err(BadReceipt::AboveReservation { .. })));
         let dearer = Receipt { adjusted: inflated.adjusted, ..receipt() };
         assert!(matches!(judged(&dearer, seen()), Err(BadReceipt::Receipt(ReceiptError::Adjusted { .. }))));
     }
@@ -346,9 +331,7 @@ mod tests {
     fn without_the_receipt_that_was_asked_for_nothing_is_charged_where_there_is_money() {
         let tokens = TokensUsed { total: AdjustedTokens::new(5), ..TokensUsed::default() };
         let claim = FinalInfo { tokens, ..FinalInfo::default() };
-        let word = |strict, agreed: Option<&Agreed>, seen| {
-            judge(None, strict).word(agreed, AdjustedTokens::new(100), seen, Some(&claim))
-        };
+        let word = |strict, agreed: Option<&Agreed>, seen| judge(None, strict).word(agreed, seen, Some(&claim));
         assert_eq!(word(Strictness::Strict, Some(&agreed()), seen()), Err(BadReceipt::Missing));
         assert_eq!(word(Strictness::Lenient, Some(&agreed()), seen()), Ok(Word::Claimed(tokens)));
         assert_eq!(word(Strictness::Strict, None, seen()), Ok(Word::Claimed(tokens)));

@@ -202,7 +202,7 @@ impl WorkerSession<'_> {
     /// The last message: what it says of usage is judged before anybody hears it.
     async fn last(&mut self, mut answer: Answer, head: Option<HttpResponse>) -> Result<(), SessionEnd> {
         let Some(sent) = self.requests.get(&answer.request_id()) else { return Ok(()) };
-        let word = self.judge.word(sent.agreed.as_ref(), sent.reserved, sent.seen, answer.end());
+        let word = self.judge.word(sent.agreed.as_ref(), sent.seen, answer.end());
         let word = word.unwrap_or_else(|reason| {
             warn!(%reason, "an answer is not paid; blame: worker");
             Word::Unproved
@@ -287,12 +287,12 @@ impl Sent {
     }
 }
 
-/// What a client is told of a word's worth.
+/// What a client is told of a word's worth: what the core charges for it, never above the reservation.
 fn bill(word: &Word, reserved: AdjustedTokens) -> (TokensUsed, Option<Proof>) {
     match word {
         Word::Nothing | Word::Unproved => (TokensUsed::default(), None),
         Word::Claimed(tokens) => (clamp(tokens, reserved).0, None),
-        Word::Proved { tokens, proof } => (*tokens, Some(proof.clone())),
+        Word::Proved { tokens, proof } => (clamp(tokens, reserved).0, Some(proof.clone())),
     }
 }
 

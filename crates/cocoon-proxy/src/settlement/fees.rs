@@ -3,10 +3,16 @@
 //! It begins with what was measured on the embedded devnet with mainnet's configuration (`contracts/GAS.md`, with the
 //! wallet's own part), rounded up. A dearer transaction is believed at once, a cheaper one by a quarter: a plan that is
 //! made a little too late costs nothing, one that is made too early costs a fee.
+//!
+//! What is learned stays within a few times of what was measured: a stranger that spoils one lesson must not end the
+//! lessons, since what is thought too dear is not done, and teaches nothing any more.
 
 use cocoon_units::Nano;
 
 use crate::books::Side;
+
+/// Most that is believed of a fee, as a multiple of where it began: mainnet's gas price has changed by less in years.
+const LEARNED_MAX: u64 = 3;
 
 /// Kinds of transactions that are weighed against an amount, and what each costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +109,9 @@ impl Fees {
     /// One cost this much.
     pub(super) fn measured(&mut self, kind: Kind, cost: Nano) {
         if let Some(known) = self.by_kind.get_mut(kind.index()) {
-            let (was, is) = (known.get(), cost.get());
-            *known = if is >= was { cost } else { Nano::new(was - (was - is) / 4) };
+            let most = kind.at_first().get().saturating_mul(LEARNED_MAX);
+            let (was, is) = (known.get(), cost.get().min(most));
+            *known = Nano::new(if is >= was { is } else { was - (was - is) / 4 });
         }
     }
 }
@@ -119,14 +126,23 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(fees.of(kind), kind.at_first());
         }
-        fees.measured(Kind::Payout, Nano::new(100_000_000));
-        assert_eq!(fees.of(Kind::Payout), Nano::new(100_000_000));
+        fees.measured(Kind::Payout, Nano::new(60_000_000));
+        assert_eq!(fees.of(Kind::Payout), Nano::new(60_000_000));
         fees.measured(Kind::Payout, Nano::new(20_000_000));
-        assert_eq!(fees.of(Kind::Payout), Nano::new(80_000_000));
+        assert_eq!(fees.of(Kind::Payout), Nano::new(50_000_000));
         assert_eq!(fees.of(Kind::Charge), Kind::Charge.at_first());
         for _ in 0..100 {
             fees.measured(Kind::Payout, Nano::ZERO);
         }
         assert!(fees.of(Kind::Payout) < Nano::new(10));
+    }
+
+    #[test]
+    fn a_stranger_cannot_make_fees_look_dear() {
+        let mut fees = Fees::default();
+        for kind in Kind::ALL {
+            fees.measured(kind, Nano::MAX);
+            assert_eq!(fees.of(kind).get(), 3 * kind.at_first().get());
+        }
     }
 }

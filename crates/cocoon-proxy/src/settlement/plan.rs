@@ -9,7 +9,8 @@
 //!    other payouts take. What the contract once could not pay is claimed again when it can.
 //! 3. The commission is withdrawn once it is `withdraw_at`, and only what workers are not owed.
 //! 4. None of it when the fee is more than `fee_percent_max` percent of the amount. What is left is dust: claimable,
-//!    and shown.
+//!    and shown. A client whose credit ends owes no more however long one waits, and its requests are refused until it is
+//!    charged: there it is enough that the charge brings more than its fee.
 //! 5. A client that closes is charged before its delay is over, as soon as nothing of it runs, where that brings more
 //!    than it costs; afterwards nothing can be charged any more.
 //!
@@ -222,12 +223,14 @@ impl Turn<'_, '_> {
     fn charge_by_threshold(&mut self, client: &ClientView, workers_wait: bool) {
         let amount = self.chargeable(client);
         let credit_ends = client.balance.min(client.stake) / 2;
+        let is_last_chance = amount >= credit_ends && amount > self.fee(Kind::Charge);
         let threshold = if workers_wait || self.scene.collect {
             0
         } else {
             self.scene.rules.charge_at.nano().get().min(credit_ends)
         };
-        if amount >= threshold && self.is_worth(amount, Kind::Charge) && !self.is_busy(client.contract) {
+        let is_worth = self.is_worth(amount, Kind::Charge) || is_last_chance;
+        if amount >= threshold && is_worth && !self.is_busy(client.contract) {
             return self.act(Kind::Charge, client.contract, client.committed, amount);
         }
         self.leave_uncharged(amount, Kind::Charge);

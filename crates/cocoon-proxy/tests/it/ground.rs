@@ -365,6 +365,8 @@ impl Serving {
     /// As by kill -9.
     pub(crate) async fn kill(mut self) {
         self.proxy.shutdown().await;
+        // A write that has begun ends on its own thread, and the test's time stands still until it has.
+        sleep(Duration::from_millis(10)).await;
     }
 }
 

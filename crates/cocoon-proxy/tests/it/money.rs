@@ -9,9 +9,10 @@ use cocoon_ton::contract::message::client::Register;
 use cocoon_ton::contract::signed::{Envelope, Kind};
 use cocoon_ton::devnet::Order;
 use cocoon_ton::keys::SigningKey;
-use cocoon_units::{Nano, Usage};
+use cocoon_units::{Multipliers, Nano, Usage, most_tokens};
 use cocoon_wire::RequestId;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
+use cocoon_wire::http::HttpRequest;
 use cocoon_wire::message::{
     Answer, AuthChallenge, ClientAnswer, ClientMessage, ClientQuery, ClientRun, FinalInfo, HandedReceipt,
     ProxyToClient, ProxyToWorker, ReceiptAsk, SettledRequest,
@@ -146,13 +147,33 @@ async fn worker_inflating_usage() {
         worker.end(&Receipt { adjusted, ..receipt })
     })
     .await;
-    // More than the request can come to.
-    check_hostile(|worker, receipt| {
-        let usage = Usage { completion: 1 << 40, ..receipt.usage };
-        let adjusted = usage.adjust(receipt.coefficient, &receipt.multipliers).unwrap();
-        worker.end(&Receipt { usage, adjusted, ..receipt })
-    })
-    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_above_the_reservation_is_charged_up_to_it() {
+    let Stage { mut client, mut worker, serving, ground: _ground, disk: _disk } = stage(seldom()).await;
+    let asked = asking(1);
+    let prompt = HttpRequest::decode(&asked.query).unwrap().payload.len() as u64;
+    let completion = u64::from(asked.max_tokens);
+    let most = most_tokens(prompt, completion, &Multipliers::default(), asked.max_coefficient).unwrap().get();
+    client.send(ClientMessage::Run(asked));
+    let run = worker.worker.request().await;
+    worker.worker.head(run.request_id);
+    let receipt = worker.receipt(&run, 5);
+    let usage = Usage { completion: 1 << 30, ..receipt.usage };
+    let adjusted = usage.adjust(receipt.coefficient, &receipt.multipliers).unwrap();
+    worker.say_end(&run, worker.end(&Receipt { usage, adjusted, ..receipt }));
+    let end = end_of(&mut client).await;
+    assert_eq!(end.tokens.total.get(), most);
+    assert!(end.proof.is_some());
+    // An honest one beside it is charged what it says.
+    ask(&client, 2);
+    worker.answer(5).await;
+    assert_eq!(end_of(&mut client).await.tokens.total.get(), PAID);
+    sleep(Duration::from_millis(10)).await;
+    let tally = serving.handle.status().tally;
+    assert_eq!((tally.unproved, tally.overcharges), (0, 1));
+    assert_eq!(known_of(&serving, CLIENT_OWNER).await, most + PAID);
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,10 +397,10 @@ async fn two_clients_racing_one_balance() {
     let mut ground = Ground::new().await;
     let serving = ground.serve(&Disk::default(), seldom());
     // A thousandth of a TON less than the least stake secures less than two requests at their dearest.
-    let most = cocoon_units::most_tokens(
+    let most = most_tokens(
         run(1).query.len() as u64,
         50,
-        &cocoon_units::Multipliers::default(),
+        &Multipliers::default(),
         cocoon_units::Coefficient::from_thousandths(4_000),
     );
     let amount = most.unwrap().get() * crate::ground::PRICE;
@@ -566,8 +587,13 @@ async fn handed_over_receipt_that_was_changed() {
 
 #[tokio::test(start_paused = true)]
 async fn rolled_back_database() {
-    let Stage { ground, disk, serving, mut client, mut worker } = stage(often()).await;
+    let Stage { ground, disk, serving, .. } = stage(often()).await;
+    // A copy of a file that is being written would be torn.
+    serving.kill().await;
     let before = disk.copy();
+    let serving = ground.serve(&disk, often());
+    let mut worker = serving.worker().await;
+    let Joined { mut client, .. } = serving.join(CLIENT_OWNER).await;
     ask(&client, 1);
     worker.answer(5).await;
     end_of(&mut client).await;

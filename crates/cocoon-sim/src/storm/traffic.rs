@@ -102,6 +102,7 @@ fn one(api: SocketAddr, random: &mut StdRng) -> Ended {
     let what = match random.random_range(0..10_u8) {
         0 => r#"sim:{\"kind\":\"json\",\"status\":400,\"body\":{\"error\":{\"message\":\"no\"}}}"#.to_owned(),
         1 => r#"sim:{\"kind\":\"json\",\"status\":500,\"body\":{\"error\":{\"message\":\"broken\"}}}"#.to_owned(),
+        2..=4 if !stream => with_all_kinds(random),
         _ => format!(r#"sim:{{\"kind\":\"tokens\",\"count\":{tokens},\"delay_ms\":{}}}"#, random.random_range(0..20)),
     };
     let words = "word ".repeat(random.random_range(1..60));
@@ -122,6 +123,16 @@ fn one(api: SocketAddr, random: &mut StdRng) -> Ended {
         Ok(_) => Ended::Refused,
         Err(_) => Ended::CutOff,
     }
+}
+
+/// A whole answer whose tokens are of every kind.
+fn with_all_kinds(random: &mut StdRng) -> String {
+    let (prompt, completion) = (random.random_range(1..300_u32), random.random_range(1..60_u32));
+    let (cached, reasoning) = (random.random_range(0..=prompt), random.random_range(0..=completion));
+    let usage = format!(
+        r#"{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\"prompt_tokens_details\":{{\"cached_tokens\":{cached}}},\"completion_tokens_details\":{{\"reasoning_tokens\":{reasoning}}}}}"#
+    );
+    format!(r#"sim:{{\"kind\":\"json\",\"body\":{{\"id\":\"x\",\"choices\":[],\"usage\":{usage}}}}}"#)
 }
 
 /// `total_cost` of the answer's usage.

@@ -6,12 +6,29 @@ use std::ops::Range;
 use bytes::Bytes;
 use cocoon_units::Coefficient;
 
+use super::prompt::{Prompts, Role, Survey};
 use super::{BodyError, RequestFields};
-use crate::json::{Json, Member, RawText, Visitor};
+use crate::json::{Json, Member};
 use crate::limits::{JSON_MEMBERS_MAX, REQUEST_BODY_MAX, TIMEOUT_MS_MAX};
 
 /// Fields that the original's client takes out before it forwards a body.
 const COCOON_FIELDS: [&str; 4] = ["max_coefficient", "timeout", "enable_debug", "request_guid"];
+
+/// Fields that decide what an answer costs. An engine that compares keys without regard to case would read them twice.
+const SPELLED_FIELDS: [&str; 12] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n_predict",
+    "n",
+    "best_of",
+    "n_cmpl",
+    "prompt",
+    "prompt_embeds",
+];
 
 /// A body's fields, and where what may be edited lies.
 pub(super) struct RequestBody {
@@ -25,6 +42,8 @@ pub(super) struct RequestBody {
     /// A `max_tokens` that is there and null.
     pub(super) null_max_tokens: Option<Range<usize>>,
     pub(super) stream_options: StreamOptions,
+    /// Whether `fields.prompts` is counted rather than taken for granted.
+    has_prompts: bool,
 }
 
 /// Where one member lies.
@@ -58,12 +77,12 @@ impl RequestBody {
         json.skip_space();
         if json.peek() != Some(b'{') {
             // A body that is no JSON at all is told so, rather than that it is no object.
-            json.value(0, &mut RemoteImages::default(), Role::Plain)?;
+            json.value(0, &mut Survey::default(), Role::Plain)?;
             json.finish()?;
             return Err(BodyError::NotAnObject);
         }
-        let mut images = RemoteImages::default();
-        let members = read_members(&mut json, &mut images)?;
+        let mut survey = Survey::default();
+        let members = read_members(&mut json, &mut survey, Role::Body)?;
         json.finish()?;
         let mut request = Self {
             fields: RequestFields::default(),
@@ -72,8 +91,10 @@ impl RequestBody {
             limits: Vec::new(),
             null_max_tokens: None,
             stream_options: StreamOptions::Absent,
+            has_prompts: false,
         };
-        request.fields.has_remote_image = images.found;
+        request.fields.has_remote_image = survey.has_remote_image;
+        request.fields.prompt_text_bytes = survey.text_bytes;
         if members.is_empty() {
             request.start = text.find('{').unwrap_or(0).saturating_add(1);
         }
@@ -85,6 +106,7 @@ impl RequestBody {
 
     fn take(&mut self, text: &str, member: &Member<'_>) -> Result<(), BodyError> {
         let key = member.key.decode();
+        check_spelling(&key)?;
         let raw = text.get(member.value.clone()).unwrap_or_default();
         let fields = &mut self.fields;
         match key.as_ref() {
@@ -97,8 +119,11 @@ impl RequestBody {
                 self.take_limit("max_completion_tokens", raw, &member.value)?;
             }
             "max_output_tokens" => self.take_limit("max_output_tokens", raw, &member.value)?,
+            "n_predict" => self.take_limit("n_predict", raw, &member.value)?,
             "n" => fields.n = read_choices("n", raw)?,
-            "best_of" => fields.best_of = read_choices("best_of", raw)?,
+            "best_of" => fields.best_of = fields.best_of.max(read_choices("best_of", raw)?),
+            "n_cmpl" => fields.best_of = fields.best_of.max(read_choices("n_cmpl", raw)?),
+            "prompt" | "prompt_embeds" => self.take_prompts(raw)?,
             "max_coefficient" => {
                 let coefficient = read_count("max_coefficient", raw)?;
                 fields.max_coefficient = coefficient.map(Coefficient::from_thousandths);
@@ -114,10 +139,28 @@ impl RequestBody {
 
     fn take_limit(&mut self, field: &'static str, raw: &str, value: &Range<usize>) -> Result<(), BodyError> {
         if let Some(limit) = read_count(field, raw)? {
+            if limit == 0 {
+                // Engines take it for no limit at all.
+                return Err(bad_field(field, "a whole number from 1 on"));
+            }
             self.limits.push((limit, value.clone()));
+            self.fields.limits_differ |= self.fields.max_tokens.is_some_and(|other| other != limit);
             let smaller = self.fields.max_tokens.map_or(limit, |other| other.min(limit));
             self.fields.max_tokens = Some(smaller);
         }
+        Ok(())
+    }
+
+    /// Both may be given, and both are answered.
+    fn take_prompts(&mut self, raw: &str) -> Result<(), BodyError> {
+        if raw == "null" {
+            return Ok(());
+        }
+        let Prompts { count, token_ids } = Prompts::read(raw)?;
+        let counted = std::mem::replace(&mut self.has_prompts, true);
+        let fields = &mut self.fields;
+        fields.prompts = if counted { fields.prompts.saturating_add(count) } else { count };
+        fields.prompt_token_ids = fields.prompt_token_ids.saturating_add(token_ids);
         Ok(())
     }
 
@@ -133,7 +176,7 @@ impl RequestBody {
                 return Err(bad_field("stream_options", "an object"));
             }
         }
-        let members = read_members(&mut json, &mut RemoteImages::default())?;
+        let members = read_members(&mut json, &mut Survey::default(), Role::Plain)?;
         self.stream_options =
             StreamOptions::Silent { insert_at: value.start.saturating_add(1), is_empty: members.is_empty() };
         for member in members {
@@ -148,11 +191,11 @@ impl RequestBody {
 }
 
 /// Reads an object's members and refuses a key that comes twice.
-fn read_members<'a>(json: &mut Json<'a>, images: &mut RemoteImages) -> Result<Vec<Member<'a>>, BodyError> {
+fn read_members<'a>(json: &mut Json<'a>, survey: &mut Survey, role: Role) -> Result<Vec<Member<'a>>, BodyError> {
     let mut members = Vec::new();
     let mut keys = BTreeSet::new();
     let mut refused = None;
-    json.object(0, images, Role::Plain, &mut |member| {
+    json.object(0, survey, role, &mut |member| {
         if refused.is_none() && members.len() >= JSON_MEMBERS_MAX {
             refused = Some(BodyError::TooLarge);
         }
@@ -164,6 +207,17 @@ fn read_members<'a>(json: &mut Json<'a>, images: &mut RemoteImages) -> Result<Ve
         }
     })?;
     refused.map_or(Ok(members), Err)
+}
+
+/// Refuses `Max_Tokens` and the like.
+fn check_spelling(key: &str) -> Result<(), BodyError> {
+    if key.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'0'..=b'9')) {
+        return Ok(());
+    }
+    // The Kelvin sign becomes a k here; a long s is one letter of its own, and yet another case of s.
+    let folded = key.to_lowercase().replace('\u{17f}', "s");
+    let field = SPELLED_FIELDS.into_iter().find(|field| *field == folded);
+    field.map_or(Ok(()), |field| Err(bad_field(field, "spelled in lower case")))
 }
 
 const fn bad_field(field: &'static str, expected: &'static str) -> BodyError {
@@ -209,44 +263,5 @@ fn read_text(field: &'static str, raw: &str) -> Result<Option<String>, BodyError
         Some(b'"') => Ok(Some(Json::at(raw, 0).string()?.decode().into_owned())),
         Some(b'n') => Ok(None),
         Some(_) | None => Err(bad_field(field, "a string")),
-    }
-}
-
-/// Looks for media that an engine would fetch.
-#[derive(Default)]
-struct RemoteImages {
-    found: bool,
-}
-
-/// What a value is to the search.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Plain,
-    /// The value of a key such as `image_url`: a URL, or an object with one.
-    Media,
-}
-
-impl Visitor for RemoteImages {
-    type Role = Role;
-
-    fn item(&mut self, parent: Role) -> Role {
-        parent
-    }
-
-    fn member(&mut self, parent: Role, key: &RawText<'_>) -> Role {
-        match (parent, key.decode().as_ref()) {
-            (_, "image_url" | "video_url" | "audio_url" | "file_url") => Role::Media,
-            (Role::Media, "url") => Role::Media,
-            (Role::Media | Role::Plain, _) => Role::Plain,
-        }
-    }
-
-    /// Whatever is not a `data:` URL is taken for remote: engines read more schemes than one knows.
-    fn text(&mut self, role: Role, text: &RawText<'_>) {
-        if role == Role::Media {
-            let url = text.decode();
-            let scheme = url.trim_start().get(..5);
-            self.found |= !scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
-        }
     }
 }

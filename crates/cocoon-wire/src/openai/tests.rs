@@ -61,6 +61,57 @@ fn fields_of_a_wrong_type_are_refused() {
 }
 
 #[test]
+fn two_limits_that_differ() {
+    let fields = read(r#"{"max_tokens":1,"max_completion_tokens":100000}"#).unwrap();
+    assert_eq!((fields.max_tokens, fields.limits_differ), (Some(1), true));
+    let fields = read(r#"{"n_predict":9,"max_tokens":10}"#).unwrap();
+    assert_eq!((fields.max_tokens, fields.limits_differ), (Some(9), true));
+    let fields = read(r#"{"max_tokens":7,"max_completion_tokens":7,"max_output_tokens":null}"#).unwrap();
+    assert_eq!((fields.max_tokens, fields.limits_differ), (Some(7), false));
+}
+
+#[test]
+fn limits_that_engines_take_for_none() {
+    for body in [
+        r#"{"max_tokens":0}"#,
+        r#"{"n_predict":-1}"#,
+        r#"{"max_tokens":1,"Max_Tokens":9}"#,
+        "{\"to\u{212a}\":1,\"N\":9}",
+    ] {
+        assert!(matches!(read(body), Err(BodyError::BadField { .. })), "{body}");
+    }
+    assert!(read("{\"max_to\u{212a}ens\":9}").is_err() && read("{\"be\u{17f}t_of\":9}").is_err());
+    assert!(read(r#"{"Seed":1,"max_tokens":1}"#).is_ok());
+}
+
+#[test]
+fn a_list_of_prompts_for_the_price_of_one() {
+    let counted = |prompt: &str| {
+        let fields = read(&format!(r#"{{"prompt":{prompt},"n":2}}"#)).unwrap();
+        (fields.choices(), fields.prompt_token_ids)
+    };
+    assert_eq!(counted(r#"["a","b","c"]"#), (6, 0));
+    assert_eq!(counted("[[1,2],[3]]"), (4, 3));
+    assert_eq!(counted(r#"[1,"a"]"#), (4, 1));
+    for (one, ids) in [(r#""a""#, 0), ("null", 0), ("[]", 0), (r#"["a"]"#, 0), ("[1, 2,3]", 3), ("[[1,2]]", 2)] {
+        assert_eq!(counted(one), (2, ids), "{one}");
+    }
+    assert_eq!(read(r#"{"prompt":["a","b"],"prompt_embeds":"x"}"#).unwrap().choices(), 3);
+    assert_eq!(read(r#"{"prompt":null,"prompt_embeds":"x","n_cmpl":4}"#).unwrap().choices(), 4);
+}
+
+#[test]
+fn text_of_prompts_is_measured_without_media() {
+    let bytes = |body: &str| read(body).unwrap().prompt_text_bytes;
+    assert_eq!(bytes(r#"{"model":"m","messages":[{"role":"user","content":"12345"}],"user":"somebody"}"#), 5);
+    let parts = r#"{"messages":[{"content":[{"type":"text","text":"1234"},{"type":"image_url","image_url":{"url":"data:,x"}},
+        {"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}]}],"tools":[{"function":{"name":"f"}}]}"#;
+    assert_eq!(bytes(parts), 4 + 1);
+    assert_eq!(bytes(r#"{"prompt":["ab","c"],"suffix":"d"}"#), 4);
+    assert_eq!(bytes(r#"{"prompt":"a\n\u0062\\\""}"#), 5, "an escape is a byte at least");
+}
+
+#[test]
 fn bodies_that_are_no_object_are_refused_without_an_echo() {
     assert_eq!(read("[1]"), Err(BodyError::NotAnObject));
     assert_eq!(read(""), Err(BodyError::Syntax { offset: 0 }));

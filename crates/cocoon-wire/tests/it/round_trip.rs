@@ -304,7 +304,8 @@ proptest! {
             prop_assert_eq!(ClientQuery::decode(query.encode().to_bytes()), Ok(query));
         }
         let receipt = (len > 0).then(|| Bytes::from(vec![7; len]));
-        let settled = |id| SettledRequest { id, tokens, receipt: receipt.clone() };
+        let evidence = receipt.is_some().then_some([8; 32]);
+        let settled = |id| SettledRequest { id, tokens, receipt: receipt.clone(), evidence };
         for answer in [
             ClientAnswer::SettledRequests(ids.into_iter().map(settled).collect()),
             ClientAnswer::Evidence(Bytes::from(vec![b'{'; len])),

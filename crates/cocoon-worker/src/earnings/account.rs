@@ -13,6 +13,11 @@
 //! and a payment up to the mark covers it. What is thrown away too early would be lost in a crash of the proxy; what is
 //! kept too long costs memory only, and a proxy knows an id that it has settled.
 //!
+//! **What is not paid.** A proxy rightly pays nothing for what was not delivered, and less than was claimed for what is
+//! cut to a reservation; it does not say which that is. It follows from the same marks: what was sent before a mark and
+//! is left when a payment reaches it is not paid. It is shown, and is no reason to stop; a proxy that signs nothing
+//! reaches no mark.
+//!
 //! All workers of one owner share the contract with a proxy, so what is told may be other workers' too.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +30,7 @@ use cocoon_wire::message::{CompareBalance, HandedReceipt};
 
 use super::payment::{PaymentError, Payout};
 use super::record::Record;
-use crate::limits::KEPT_RECEIPT_BYTES_MAX;
+use crate::limits::{KEPT_RECEIPT_BYTES_MAX, UNSIGNED_SPANS_MAX};
 
 /// What a proxy says its books hold for us.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,8 +112,11 @@ pub(crate) struct Account {
     told: Told,
     /// Tokens of requests that ended since the proxy told its counts.
     since_told: AdjustedTokens,
-    /// By our own count alone: what was sent, less what was signed since. It catches a proxy that tells too little.
-    own_unsigned: AdjustedTokens,
+    /// By our own count alone, the oldest first: what was sent, less what was signed since. It catches a proxy that tells
+    /// too little.
+    own_unsigned: VecDeque<(AdjustedTokens, Phase)>,
+    /// Of our own count, what payments passed over.
+    not_paid: AdjustedTokens,
     /// How often the proxy has told.
     tellings: u64,
     receipts: VecDeque<(Kept, Phase)>,
@@ -143,7 +151,8 @@ impl Account {
             signed_bytes: Bytes::new(),
             told: Told::default(),
             since_told: AdjustedTokens::ZERO,
-            own_unsigned: AdjustedTokens::ZERO,
+            own_unsigned: VecDeque::new(),
+            not_paid: AdjustedTokens::ZERO,
             tellings: 0,
             receipts: VecDeque::new(),
             receipt_bytes: 0,
@@ -193,7 +202,12 @@ impl Account {
     /// What was made and is not signed: of all workers of this owner as the proxy tells, and no less than our own.
     pub(crate) fn unsigned(&self) -> AdjustedTokens {
         let told = self.made().checked_sub(self.signed_tokens()).unwrap_or_default();
-        told.max(self.own_unsigned)
+        told.max(self.own_unsigned.iter().fold(AdjustedTokens::ZERO, |sum, (tokens, _)| add(sum, *tokens)))
+    }
+
+    /// What this worker sent since it started, and the proxy passed over in its payments.
+    pub(crate) const fn not_paid(&self) -> AdjustedTokens {
+        self.not_paid
     }
 
     /// What was signed, and is not counted by the contract as it was seen.
@@ -254,7 +268,8 @@ impl Account {
 
     fn next_telling_counts_all(&mut self) {
         let before = self.tellings.saturating_sub(1);
-        for (_, phase) in &mut self.receipts {
+        let own = self.own_unsigned.iter_mut().map(|(_, phase)| phase);
+        for phase in self.receipts.iter_mut().map(|(_, phase)| phase).chain(own) {
             if let Phase::Sent(sent) = phase {
                 *sent = (*sent).min(before);
             }
@@ -267,7 +282,7 @@ impl Account {
     #[must_use]
     pub(crate) fn settled(&mut self, tokens: AdjustedTokens, proof: Option<(Bytes, Bytes)>) -> Option<Record> {
         self.since_told = add(self.since_told, tokens);
-        self.own_unsigned = add(self.own_unsigned, tokens);
+        self.count_own(tokens);
         let (receipt, tag) = proof.filter(|_| tokens > AdjustedTokens::ZERO)?;
         let kept = Kept { tokens, receipt, tag };
         self.keep(kept.clone(), Phase::Sent(self.tellings));
@@ -281,7 +296,8 @@ impl Account {
         self.since_told = AdjustedTokens::ZERO;
         let before = self.told;
         self.told = Told { db: told.db.max(before.db), max: told.max.max(before.max) };
-        for (_, phase) in &mut self.receipts {
+        let own = self.own_unsigned.iter_mut().map(|(_, phase)| phase);
+        for phase in self.receipts.iter_mut().map(|(_, phase)| phase).chain(own) {
             match *phase {
                 Phase::Sent(sent) if sent.saturating_add(2) <= self.tellings => *phase = Phase::Marked(told.max),
                 Phase::Sent(_) | Phase::Marked(_) => {}
@@ -300,8 +316,8 @@ impl Account {
             return Ok(None);
         }
         let more = payout.tokens.checked_sub(self.signed_tokens()).unwrap_or_default();
-        self.own_unsigned = self.own_unsigned.checked_sub(more).unwrap_or_default();
         self.signed = Some(payout);
+        self.pay_own(more);
         self.signed_bytes = bytes.clone();
         self.paid_at_unix_s = Some(now_unix_s);
         self.forget_covered();
@@ -366,6 +382,47 @@ impl Account {
             let Some((oldest, _)) = self.receipts.pop_front() else { return };
             self.receipt_bytes = self.receipt_bytes.saturating_sub(oldest.len());
         }
+    }
+
+    /// Notes what was sent since the last telling.
+    fn count_own(&mut self, tokens: AdjustedTokens) {
+        let phase = Phase::Sent(self.tellings);
+        match self.own_unsigned.back_mut() {
+            Some((sent, last)) if *last == phase => *sent = add(*sent, tokens),
+            _ if tokens == AdjustedTokens::ZERO => {}
+            _ => self.own_unsigned.push_back((tokens, phase)),
+        }
+        // The proxy tells and does not pay: the oldest wait for the mark of the next ones.
+        if self.own_unsigned.len() > UNSIGNED_SPANS_MAX
+            && let Some((oldest, _)) = self.own_unsigned.pop_front()
+            && let Some((next, _)) = self.own_unsigned.front_mut()
+        {
+            *next = add(*next, oldest);
+        }
+    }
+
+    /// Takes `more` that was signed off what was sent, the oldest first. What is left before a mark that was reached is
+    /// not paid.
+    fn pay_own(&mut self, more: AdjustedTokens) {
+        if more == AdjustedTokens::ZERO {
+            return;
+        }
+        let mut left = more;
+        for (tokens, _) in &mut self.own_unsigned {
+            let paid = left.min(*tokens);
+            *tokens = tokens.checked_sub(paid).unwrap_or_default();
+            left = left.checked_sub(paid).unwrap_or_default();
+        }
+        let signed = self.signed_tokens();
+        let mut not_paid = self.not_paid;
+        self.own_unsigned.retain(|(tokens, phase)| match phase {
+            Phase::Marked(mark) if *mark <= signed => {
+                not_paid = add(not_paid, *tokens);
+                false
+            }
+            Phase::Marked(_) | Phase::Sent(_) => *tokens > AdjustedTokens::ZERO,
+        });
+        self.not_paid = not_paid;
     }
 
     fn forget_covered(&mut self) {
@@ -470,9 +527,45 @@ mod tests {
         let _ = account.settled(tokens(10), None);
         let _ = account.tell(told(1, 1));
         account.pay(&payment(&account, 1), 1).unwrap().unwrap();
-        assert_eq!(account.unsigned(), tokens(19));
-        account.pay(&payment(&account, 20), 1).unwrap().unwrap();
-        assert_eq!(account.unsigned(), tokens(0));
+        assert_eq!((account.unsigned(), account.not_paid()), (tokens(10), tokens(9)), "all of it is shown");
+        account.pay(&payment(&account, 11), 1).unwrap().unwrap();
+        assert_eq!((account.unsigned(), account.not_paid()), (tokens(0), tokens(9)));
+    }
+
+    #[test]
+    fn what_is_rightly_not_paid_does_not_stop_the_worker() {
+        let mut account = account();
+        // Of what is sent between two tellings, 40 is never paid; each payment lags behind its telling by one.
+        for round in 1..=100 {
+            let _ = account.settled(tokens(50), None);
+            let _ = account.tell(told(10 * round, 10 * round));
+            if round > 1 {
+                account.pay(&payment(&account, 10 * (round - 1)), round).unwrap().unwrap();
+            }
+            assert!(account.unsigned() <= tokens(250), "{} in round {round}", account.unsigned());
+        }
+        let all = account.not_paid().get() + account.unsigned().get() + account.signed_tokens().get();
+        assert!(account.not_paid() >= tokens(3_700) && all >= 5_000, "{} not paid", account.not_paid());
+    }
+
+    #[test]
+    fn a_proxy_that_tells_and_signs_nothing_stops_the_worker() {
+        let mut account = account();
+        for _ in 0..1_000 {
+            let _ = account.settled(tokens(50), None);
+            let _ = account.tell(told(0, 0));
+        }
+        assert_eq!((account.unsigned(), account.not_paid()), (tokens(50_000), tokens(0)));
+        assert!(account.own_unsigned.len() <= UNSIGNED_SPANS_MAX);
+        // Nor does one that signs and tells no more.
+        account.pay(&payment(&account, 1), 1).unwrap().unwrap();
+        let before = account.unsigned();
+        for _ in 0..10 {
+            let _ = account.settled(tokens(50), None);
+            let _ = account.tell(told(1, 1));
+            account.pay(&payment(&account, 1), 1).unwrap();
+        }
+        assert_eq!(account.unsigned(), add(before, tokens(500)));
     }
 
     #[test]

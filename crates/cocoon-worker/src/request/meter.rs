@@ -12,14 +12,15 @@ pub(super) struct Meter {
     events: EventCounter,
     tokens_max: Option<u64>,
     choices: u64,
+    fewest_prompt_tokens: u64,
 }
 
 impl Meter {
-    /// `tokens_max` is the limit of one choice.
-    pub(super) fn new(tokens_max: Option<u32>, choices: u32) -> Self {
+    /// `tokens_max` is the limit of one choice; `fewest_prompt_tokens` is what counts as long as the engine says nothing.
+    pub(super) fn new(tokens_max: Option<u32>, choices: u32, fewest_prompt_tokens: u64) -> Self {
         let choices = u64::from(choices.max(1));
         let tokens_max = tokens_max.map(|limit| u64::from(limit).saturating_mul(choices));
-        Self { reader: UsageReader::new(), events: EventCounter::default(), tokens_max, choices }
+        Self { reader: UsageReader::new(), events: EventCounter::default(), tokens_max, choices, fewest_prompt_tokens }
     }
 
     /// Looks at the next bytes of a stream.
@@ -37,14 +38,21 @@ impl Meter {
         Ok(())
     }
 
-    /// Looks at the next bytes of an answer that is not a stream.
-    pub(super) fn handle_whole(&mut self, chunk: &[u8]) {
+    /// Looks at the next bytes of an answer that is not a stream, or of which nothing is delivered any more.
+    pub(super) fn handle_rest(&mut self, chunk: &[u8]) {
         self.reader.push(chunk);
     }
 
-    /// Usage as the engine reported it, or else as few completion tokens as the events can mean.
+    /// Whether the engine reported usage.
+    pub(super) fn is_reported(&self) -> bool {
+        self.reader.usage().is_some()
+    }
+
+    /// Usage as the engine reported it, or else as few tokens as the prompt and the events can mean.
     pub(super) fn usage(&self) -> Usage {
-        self.reader.usage().unwrap_or_else(|| Usage { completion: self.fewest_tokens(), ..Usage::default() })
+        let fewest =
+            || Usage { prompt: self.fewest_prompt_tokens, completion: self.fewest_tokens(), ..Usage::default() };
+        self.reader.usage().unwrap_or_else(fewest)
     }
 
     /// Events less the two that hold no token: the first (the role) and the last (the finish reason).
@@ -96,7 +104,7 @@ mod tests {
 
     #[test]
     fn an_engine_that_ignores_the_limit_is_stopped() {
-        let mut meter = Meter::new(Some(2), 1);
+        let mut meter = Meter::new(Some(2), 1, 0);
         for _ in 0..2 + EVENTS_SLACK {
             meter.handle_stream(b"data: {}\n\n").unwrap();
         }

@@ -11,7 +11,7 @@ use cocoon_wire::message::WorkerRun;
 use cocoon_wire::openai::{BodyError, Edits, RequestFields, edit_request};
 
 use crate::engine::{EngineRequest, Route};
-use crate::limits::MEDIA_TYPE_MAX;
+use crate::limits::{MEDIA_TYPE_MAX, PROMPT_BYTES_PER_TOKEN};
 
 /// A request that may be run.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Prepared {
     pub(super) streamed: bool,
     /// How many answers it asked for.
     pub(super) choices: u32,
+    /// Prompt tokens that there are at least, for an answer of which the engine does not say.
+    pub(super) fewest_prompt_tokens: u64,
 }
 
 /// Opens the envelope.
@@ -43,12 +45,13 @@ pub(super) fn prepare(
         Route::Models => {
             let request =
                 EngineRequest { route, content_type: None, accept, body: Sealed::default(), token_limit: None };
-            Ok(Prepared { request, streamed: false, choices: 1 })
+            Ok(Prepared { request, streamed: false, choices: 1, fewest_prompt_tokens: 0 })
         }
         Route::ChatCompletions | Route::Completions => {
             let (body, fields, token_limit) = limited_body(envelope.payload, tokens_max, served)?;
             let request = EngineRequest { route, content_type, accept, body: Sealed::new(body), token_limit };
-            Ok(Prepared { request, streamed: fields.streamed, choices: fields.choices })
+            let Fields { streamed, choices, fewest_prompt_tokens } = fields;
+            Ok(Prepared { request, streamed, choices, fewest_prompt_tokens })
         }
     }
 }
@@ -56,11 +59,13 @@ pub(super) fn prepare(
 struct Fields {
     streamed: bool,
     choices: u32,
+    fewest_prompt_tokens: u64,
 }
 
 /// The body with the token limit and the usage report in it, and the limit of one choice.
 ///
-/// The body is spliced only where it has to be; as a rule the client did it all and the same bytes go on.
+/// The body is spliced only where it has to be; as a rule the client did it all and the same bytes go on. Of several
+/// limits the smallest is what was paid for, so all become that one, whichever the engine reads.
 fn limited_body(
     body: Bytes,
     limit_of_all: Option<u32>,
@@ -75,10 +80,13 @@ fn limited_body(
             "images must be data URLs: workers fetch nothing from the network",
         ));
     }
-    let choices = fields.n.max(fields.best_of).max(1);
+    let choices = fields.choices();
     if limit_of_all.is_some_and(|limit| choices > limit.max(1)) {
         // Each choice is a token at least, so the engine would make more of them than anybody pays for.
-        return Err(refused(FailureCode::BadRequest, "`n` asks for more choices than the token limit allows"));
+        return Err(refused(
+            FailureCode::BadRequest,
+            "`n` or `prompt` asks for more choices than the token limit allows",
+        ));
     }
     let limit = limit_of_all.map(|limit| limit.checked_div(choices).unwrap_or(limit).max(1));
     let over = limit.is_some_and(|limit| fields.max_tokens.is_none_or(|asked| asked > limit));
@@ -87,13 +95,21 @@ fn limited_body(
         (Some(limit), Some(asked)) => Some(limit.min(asked)),
         (limit, asked) => limit.or(asked),
     };
-    let fields = Fields { streamed: fields.stream, choices };
-    if !over && !mute {
+    let is_final = !over && !mute && !fields.limits_differ;
+    let fewest_prompt_tokens = fewest_prompt_tokens(&fields);
+    let fields = Fields { streamed: fields.stream, choices, fewest_prompt_tokens };
+    if is_final {
         return Ok((body, fields, token_limit));
     }
-    let edits = Edits { max_tokens_if_missing: limit, max_tokens_cap: limit, include_usage: mute, ..Edits::default() };
+    let edits =
+        Edits { max_tokens_if_missing: limit, max_tokens_cap: token_limit, include_usage: mute, ..Edits::default() };
     let body = edit_request(&body, &edits).map_err(|error| bad_body(&error))?;
     Ok((body, fields, token_limit))
+}
+
+/// A low estimate. Token ids are counted; of text, tokenisers make a token of four bytes or so.
+fn fewest_prompt_tokens(fields: &RequestFields) -> u64 {
+    fields.prompt_token_ids.saturating_add(fields.prompt_text_bytes / PROMPT_BYTES_PER_TOKEN)
 }
 
 /// An engine may have more models than the one that was routed to and priced.
@@ -193,6 +209,42 @@ mod tests {
         check_body("{}", Some(9), r#"{"max_tokens":9}"#, Some(9));
         check_body(r#"{"n":3}"#, Some(9), r#"{"n":3,"max_tokens":3}"#, Some(3));
         check_body(r#"{"max_tokens":5}"#, None, r#"{"max_tokens":5}"#, Some(5));
+    }
+
+    #[test]
+    fn two_limits_that_differ() {
+        let both = r#"{"max_tokens":1,"max_completion_tokens":100000}"#;
+        let one = r#"{"max_tokens":1,"max_completion_tokens":1}"#;
+        for limit in [None, Some(1), Some(500)] {
+            check_body(both, limit, one, Some(1));
+        }
+        check_body(r#"{"n_predict":100000,"max_tokens":1}"#, None, r#"{"n_predict":1,"max_tokens":1}"#, Some(1));
+        // An honest app that says the same twice, and one that leaves one open.
+        check_body(
+            r#"{"max_tokens":7,"max_completion_tokens":7}"#,
+            Some(9),
+            &both.replace("100000", "7").replace(":1,", ":7,"),
+            Some(7),
+        );
+        let open = r#"{"max_tokens":7,"max_completion_tokens":null}"#;
+        check_body(open, Some(9), open, Some(7));
+    }
+
+    #[test]
+    fn a_list_of_prompts_for_the_price_of_one() {
+        check_body(r#"{"prompt":["a","b","c"]}"#, Some(9), r#"{"prompt":["a","b","c"],"max_tokens":3}"#, Some(3));
+        assert_eq!(chat(r#"{"prompt":["a","b"],"n":2}"#, Some(9)).unwrap().choices, 4);
+        let failure = chat(r#"{"prompt":[[1],[2]],"n":5,"max_tokens":1}"#, Some(9)).unwrap_err();
+        assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest));
+        check_body(r#"{"prompt":[1,2,3]}"#, Some(9), r#"{"prompt":[1,2,3],"max_tokens":9}"#, Some(9));
+    }
+
+    #[test]
+    fn prompt_tokens_are_estimated_low() {
+        let fewest = |body: &str| chat(body, None).unwrap().fewest_prompt_tokens;
+        assert_eq!(fewest(&format!(r#"{{"messages":[{{"content":"{}"}}]}}"#, "x".repeat(80))), 10);
+        assert_eq!(fewest(r#"{"prompt":[[1,2],[3]]}"#), 3);
+        assert_eq!(fewest("{}"), 0);
     }
 
     #[test]

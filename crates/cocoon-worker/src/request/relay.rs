@@ -3,14 +3,17 @@
 //! A stream leaves piece by piece as the engine sent it; the one piece that is looked ahead for is the
 //! end, and only if it is there already. An answer that is not streamed is gathered while it fits one
 //! message. While there is no credit the engine's body is not read, so the pressure reaches the engine.
+//!
+//! Engines say what an answer used at its end. Of one that is given up, the rest is therefore read for a moment and thrown
+//! away: nobody saves by leaving between the last word and the count.
 
 use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use cocoon_units::Usage;
-use cocoon_wire::Sealed;
 use cocoon_wire::limits::ANSWER_PART_MAX;
+use tokio::time::timeout;
 
 use super::control::Watch;
 use super::meter::Meter;
@@ -19,7 +22,7 @@ use super::reply::{Head, Reply};
 use super::{Stop, finish_early};
 use crate::engine::{EngineAnswer, EngineBody, EngineRequest};
 use crate::error::EngineError;
-use crate::limits::{LAG_BYTES_MAX, WHOLE_ANSWER_MAX};
+use crate::limits::{LAG_BYTES_MAX, USAGE_BYTES_MAX, USAGE_GRACE, WHOLE_ANSWER_MAX};
 use crate::worker::Shared;
 
 type Piece = Option<Result<Bytes, EngineError>>;
@@ -31,40 +34,81 @@ pub(super) struct Relay<'a> {
     reply: Option<Reply<'a>>,
     meter: Meter,
     streamed: bool,
+    /// Whether the proxy has the head of an answer that is no error: then what follows is billed.
+    began: bool,
+    /// Bytes of the body that the proxy got.
+    delivered: u64,
 }
 
 impl<'a> Relay<'a> {
     pub(super) fn new(shared: &'a Shared, watch: Watch<'a>, reply: Reply<'a>, prepared: &Prepared) -> Self {
-        let meter = Meter::new(prepared.request.token_limit, prepared.choices);
-        Self { shared, watch, reply: Some(reply), meter, streamed: prepared.streamed }
+        let Prepared { request, streamed, choices, fewest_prompt_tokens } = prepared;
+        let meter = Meter::new(request.token_limit, *choices, *fewest_prompt_tokens);
+        Self { shared, watch, reply: Some(reply), meter, streamed: *streamed, began: false, delivered: 0 }
     }
 
     /// Runs the request until the last message is queued.
     pub(super) async fn run(&mut self, request: EngineRequest) -> Result<(), Stop> {
         let answer = self.watch.wait(self.shared.engine.run(request)).await??;
         let EngineAnswer { status, content_type, mut body } = answer;
-        let succeeded = (200..300).contains(&status);
-        self.streamed &= succeeded;
+        self.streamed &= is_success(status);
         let head = Head { status, content_type, streamed: self.streamed };
-        let usage =
-            if self.streamed { self.stream(head, &mut body).await? } else { self.whole(head, &mut body).await? };
-        self.shared.metrics.count_answer(status, usage);
+        let outcome =
+            if self.streamed { self.stream(head, &mut body).await } else { self.whole(head, &mut body).await };
+        if let Err(Stop::Cancelled | Stop::TimedOut | Stop::SlowReader) = outcome
+            && self.began
+        {
+            self.await_usage(&mut body).await;
+        }
+        self.shared.metrics.count_answer(status, outcome?);
         Ok(())
+    }
+
+    /// Reads on for what the engine counted, as long as that may be near.
+    async fn await_usage(&mut self, body: &mut EngineBody) {
+        let meter = &mut self.meter;
+        let reading = async {
+            let mut left = USAGE_BYTES_MAX;
+            while !meter.is_reported() && left > 0 {
+                let Some(Ok(chunk)) = next(body).await else { return };
+                meter.handle_rest(&chunk);
+                left = left.saturating_sub(chunk.len());
+            }
+        };
+        // Without the count, as little is billed as the prompt and what was delivered can mean.
+        let _ = timeout(USAGE_GRACE, reading).await;
     }
 
     /// Tells of an early end.
     pub(super) async fn fail(&mut self, stop: &Stop) {
-        let delivered = self.streamed && stop.bills_delivered();
-        let used = if delivered { self.meter.usage() } else { Usage::default() };
+        let used = self.owed(stop);
         if let Some(reply) = self.reply.take() {
             self.shared.metrics.count_usage(used);
             finish_early(self.shared, reply, stop, used).await;
         }
     }
 
+    /// What an answer that ended early is billed at.
+    ///
+    /// Who gave it up owes what was made. Else it is no more than was delivered, of which every token is a byte at least:
+    /// the proxy refuses a receipt for more.
+    fn owed(&self, stop: &Stop) -> Usage {
+        if !self.began || !stop.bills_delivered() {
+            return Usage::default();
+        }
+        let made = self.meter.usage();
+        if matches!(stop, Stop::Cancelled) {
+            return made;
+        }
+        if self.delivered == 0 {
+            return Usage::default();
+        }
+        let completion = made.completion.min(self.delivered);
+        Usage { completion, reasoning: made.reasoning.min(completion), ..made }
+    }
+
     async fn stream(&mut self, head: Head, body: &mut EngineBody) -> Result<Usage, Stop> {
-        let envelope = self.reply()?.head(&head, Bytes::new())?;
-        self.send_head(envelope)?;
+        self.send_head(&head)?;
         let mut held: Option<Bytes> = None;
         loop {
             let piece = match &held {
@@ -91,7 +135,7 @@ impl<'a> Relay<'a> {
         let mut gathered = Gathered::default();
         while let Some(chunk) = self.watch.wait(next(body)).await? {
             let chunk = chunk?;
-            self.meter.handle_whole(&chunk);
+            self.meter.handle_rest(&chunk);
             if gathered.len().saturating_add(chunk.len()) > WHOLE_ANSWER_MAX {
                 return self.large(head, gathered, chunk, body).await;
             }
@@ -108,8 +152,7 @@ impl<'a> Relay<'a> {
                 return Ok(usage);
             }
         }
-        let envelope = self.reply()?.head(&head, Bytes::new())?;
-        self.send_head(envelope)?;
+        self.send_head(&head)?;
         self.finish(payload, usage).await
     }
 
@@ -121,26 +164,34 @@ impl<'a> Relay<'a> {
         chunk: Bytes,
         body: &mut EngineBody,
     ) -> Result<Usage, Stop> {
-        let envelope = self.reply()?.head(&head, Bytes::new())?;
-        self.send_head(envelope)?;
+        self.send_head(&head)?;
         self.send(gathered.take()).await?;
         self.send(chunk).await?;
         while let Some(chunk) = self.watch.wait(next(body)).await? {
             let chunk = chunk?;
-            self.meter.handle_whole(&chunk);
+            self.meter.handle_rest(&chunk);
             self.send(chunk).await?;
         }
         self.finish(Bytes::new(), self.whole_usage(&head)).await
     }
 
     fn whole_usage(&self, head: &Head) -> Usage {
-        if (200..300).contains(&head.status) { self.meter.usage() } else { Usage::default() }
+        if is_success(head.status) { self.meter.usage() } else { Usage::default() }
     }
 
     /// Sends the head by itself. It may run into debt, since nothing can flow before it.
-    fn send_head(&mut self, envelope: Sealed) -> Result<(), Stop> {
+    fn send_head(&mut self, head: &Head) -> Result<(), Stop> {
+        let envelope = self.reply()?.head(head, Bytes::new())?;
         self.watch.spend(envelope.len());
-        self.reply()?.send_head(envelope)
+        self.reply()?.send_head(envelope)?;
+        self.began = is_success(head.status);
+        Ok(())
+    }
+
+    fn send_part(&mut self, piece: Bytes) -> Result<(), Stop> {
+        self.watch.spend(piece.len());
+        self.delivered = self.delivered.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        self.reply()?.part(piece)
     }
 
     /// Sends bytes of the body, cut to parts and to credit.
@@ -148,8 +199,7 @@ impl<'a> Relay<'a> {
         while !body.is_empty() {
             let room = self.room().await?;
             let piece = body.split_to(room.min(body.len()));
-            self.watch.spend(piece.len());
-            self.reply()?.part(piece)?;
+            self.send_part(piece)?;
         }
         Ok(())
     }
@@ -162,8 +212,7 @@ impl<'a> Relay<'a> {
                 break;
             }
             let piece = body.split_to(room);
-            self.watch.spend(piece.len());
-            self.reply()?.part(piece)?;
+            self.send_part(piece)?;
         }
         self.watch.spend(body.len());
         self.take_reply()?.finish_with_part(body, usage).await?;
@@ -185,6 +234,10 @@ impl<'a> Relay<'a> {
     fn take_reply(&mut self) -> Result<Reply<'a>, Stop> {
         self.reply.take().ok_or(Stop::PeerGone)
     }
+}
+
+const fn is_success(status: u16) -> bool {
+    matches!(status, 200..300)
 }
 
 async fn next(body: &mut EngineBody) -> Piece {

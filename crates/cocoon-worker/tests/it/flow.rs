@@ -163,7 +163,8 @@ async fn cancel_reaches_the_engine_and_bills_what_was_delivered() {
     let failure = whole.failure.as_ref().unwrap();
     assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::Cancelled));
     bench.engine.wait_for(|records| records[0].outcome == Outcome::HungUp).await;
-    assert!(asked.elapsed() < Duration::from_millis(100), "{:?}", asked.elapsed());
+    // Its count may be near, so it is read on for a quarter of a second.
+    assert!(asked.elapsed() < Duration::from_millis(300), "{:?}", asked.elapsed());
     // 11 events were delivered; the first and a possible last hold no token. Coefficient 2000 doubles.
     assert_eq!(whole.tokens(), [0, 0, 18, 0, 18]);
 }

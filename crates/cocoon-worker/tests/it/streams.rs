@@ -95,6 +95,65 @@ async fn credit_pauses_the_reading_of_the_engine() {
     }
 }
 
+/// Takes what the credit allows and cancels; the credit ends a byte before the last word does.
+async fn all_but_the_count(behaviour: Behaviour, body: &str, last_word: &str) -> ([u64; 5], [u64; 5]) {
+    let (bench, mut proxy) = Bench::connected(config()).await;
+    bench.engine.push(behaviour.clone());
+    proxy.run(chat(1, body));
+    let honest = proxy.whole().await;
+    let text_len = honest.text().find(last_word).unwrap() + last_word.len();
+    bench.engine.push(behaviour);
+    proxy.run(WorkerRun { answer_credit: Some(0), ..chat(2, body) });
+    let mut given_up = Whole::default();
+    assert!(!given_up.take(proxy.answer().await), "the head comes in any case");
+    // The head ran into debt; credit in small steps shows when the text begins, and where it stops.
+    while given_up.text().len() < text_len - 1 {
+        let more = ProxyToWorker::Credit { request_id: id(2), bytes: 1 };
+        proxy.send(&more);
+        while let Ok(answer) = tokio::time::timeout(Duration::from_millis(1), proxy.answer()).await {
+            assert!(!given_up.take(answer));
+        }
+    }
+    proxy.send(&ProxyToWorker::Cancel { request_id: id(2) });
+    let end = proxy.whole().await;
+    assert_eq!(end.failure.as_ref().unwrap().code, FailureCode::Cancelled);
+    (end.tokens(), honest.tokens())
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_before_the_usage_event_to_get_the_prompt_free() {
+    let (given_up, honest) = all_but_the_count(Behaviour::tokens(5), STREAM, " t4").await;
+    assert_eq!(given_up, honest);
+    assert_eq!(honest, [18, 0, 10, 0, 28]);
+    let (given_up, honest) = all_but_the_count(Behaviour::tokens(5), r#"{"max_tokens":8}"#, " t4").await;
+    assert_eq!(given_up, honest, "an answer in one piece is made before it is delivered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_long_before_the_usage_event_to_get_the_prompt_free() {
+    let (bench, mut proxy) = Bench::connected(config()).await;
+    bench.engine.push(Behaviour::Tokens { count: 1000, delay_ms: 300, force_usage: false, ending: Ending::Finish });
+    let prompt = "x".repeat(800);
+    let body = STREAM.replacen('{', &format!(r#"{{"messages":[{{"role":"user","content":"{prompt}"}}],"#), 1);
+    proxy.run(chat(1, &body));
+    for _ in 0..7 {
+        proxy.answer().await;
+    }
+    proxy.send(&ProxyToWorker::Cancel { request_id: id(1) });
+    // A token for eight bytes of the prompt, and one for each event; the first and a possible last hold none.
+    assert_eq!(proxy.whole().await.tokens(), [200, 0, 8, 0, 208]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_ignores_the_limit_is_paid_for_what_was_delivered() {
+    let (bench, mut proxy) = Bench::connected(config()).await;
+    bench.engine.push(Behaviour::Tokens { count: 1000, delay_ms: 10, force_usage: false, ending: Ending::Finish });
+    proxy.run(chat(1, &STREAM.replace("100000", "8")));
+    let whole = proxy.whole().await;
+    assert_eq!(whole.failure.as_ref().unwrap().blame, Blame::Engine);
+    assert_eq!(whole.tokens(), [0, 0, 16, 0, 16]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_plain_answer_waits_for_credit_too() {
     let (_bench, mut proxy) = Bench::connected(config()).await;

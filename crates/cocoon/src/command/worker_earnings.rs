@@ -209,6 +209,9 @@ fn notes(earned: &Earned) -> Vec<String> {
     if earned.unpaid.nano() > Nano::ZERO {
         notes.push(format!("{} TON were presented and are not paid yet", earned.unpaid));
     }
+    if earned.not_paid.nano() > Nano::ZERO {
+        notes.push(format!("{} TON are not paid: not delivered, or above what was reserved", earned.not_paid));
+    }
     if earned.is_last {
         notes.push("it has signed its last payment".to_owned());
     }
@@ -277,6 +280,8 @@ mod tests {
             payable: ton(1_500_000_000),
             unsigned_tokens: cocoon_units::AdjustedTokens::new(1),
             unsigned: ton(30_000_000),
+            not_paid_tokens: cocoon_units::AdjustedTokens::new(7),
+            not_paid: ton(210_000_000),
             receipts: 2,
             is_last: false,
             last_signed_unix_s: None,
@@ -293,11 +298,20 @@ mod tests {
             cashed: earned.cashed,
             cashable: earned.cashable,
             unsigned: earned.unsigned,
+            not_paid: earned.not_paid,
             proxies: vec![earned],
             problem: None,
         };
         let text = words(&earnings, true);
-        for part in ["3", "0.03", "trouble", "1.5 TON of 2 now", "0.5 TON were presented", "all, in TON"] {
+        for part in [
+            "3",
+            "0.03",
+            "trouble",
+            "1.5 TON of 2 now",
+            "0.5 TON were presented",
+            "0.21 TON are not paid",
+            "all, in TON",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         let none = Earnings { proxies: Vec::new(), ..earnings };

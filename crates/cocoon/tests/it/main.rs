@@ -8,6 +8,7 @@ mod attest;
 mod chain;
 mod chat;
 mod command_line;
+mod money;
 mod operator;
 mod roles;
 mod up;

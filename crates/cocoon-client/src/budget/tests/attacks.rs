@@ -26,19 +26,68 @@ fn proxy_charging_beyond_receipts() {
     budget.heard(CONTRACT, &demand(140)).unwrap();
     let asked = budget.open_requests(CONTRACT);
     assert_eq!(asked, [[2; 32]]);
-    let proven = |_: &SettledRequest| Some(tokens(20));
+    let proven = |_: &SettledRequest| Proof::Receipt(tokens(20));
     let outcome = budget.resolve(CONTRACT, &asked, &[settled(2, 100)], proven);
     assert_eq!(outcome, Err(above(140, 60, 0).into()), "the receipt says 20");
     assert!(kept.killed(|_| ()).budget.heard(CONTRACT, &demand(61)).is_err(), "and it is remembered");
 }
 
 #[test]
-fn proxy_charging_without_a_receipt() {
+fn proxy_charging_by_a_receipt_that_does_not_hold() {
     let budget = in_memory(&ClientConfig::default());
     drop(budget.hold(&order(1, 100)).unwrap());
     budget.heard(CONTRACT, &demand(100)).unwrap();
-    let outcome = budget.resolve(CONTRACT, &[[1; 32]], &[settled(1, 100)], |_| None);
+    let outcome = budget.resolve(CONTRACT, &[[1; 32]], &[settled(1, 100)], |_| Proof::Refused);
     assert!(matches!(outcome, Err(BooksError::PeerDiffers(DemandDiffers::Above { .. }))), "{outcome:?}");
+}
+
+/// Somebody's flood makes the proxy forget receipts of others: that is no reason to take it for a thief.
+#[test]
+fn receipts_pushed_out_by_a_flood() {
+    let kept = Kept::new(ClientConfig::default());
+    let budget = &kept.budget;
+    drop(budget.hold(&order(1, 100)).unwrap());
+    budget.heard(CONTRACT, &demand(40)).unwrap();
+    budget.resolve(CONTRACT, &[[1; 32]], &[settled(1, 40)], no_receipt).unwrap();
+    budget.heard(CONTRACT, &demand(40)).unwrap();
+    let view = budget.account(CONTRACT);
+    assert_eq!((view.counted, view.open, view.differs), (tokens(0), tokens(100), None), "the hold stays");
+    assert_eq!(budget.open_requests(CONTRACT), [[1; 32]], "it is asked again");
+    drop(budget.hold(&order(2, 100)).unwrap());
+    assert_eq!(budget.open_requests(CONTRACT), [[2; 32], [1; 32]], "after those that it was not asked for yet");
+
+    // A proxy that forgets the charge itself, too, is taken at its earlier word.
+    kept.hands.add(limits::OPEN_CERTAIN_S);
+    let live = budget.hold(&order(3, 100)).unwrap();
+    budget.resolve(CONTRACT, &[[2; 32], [1; 32]], &[settled(2, 7)], |_| Proof::Receipt(tokens(7))).unwrap();
+    let view = budget.account(CONTRACT);
+    assert_eq!((view.counted, view.open_requests), (tokens(47), 1), "a busy account settles them, too");
+    assert_eq!(budget.status().settled_by_word, 1);
+    budget.heard(CONTRACT, &demand(47)).unwrap();
+    live.nothing();
+    assert!(budget.heard(CONTRACT, &demand(48)).is_err());
+}
+
+#[test]
+fn proxy_claiming_more_than_was_held() {
+    let kept = Kept::new(ClientConfig::default());
+    let budget = &kept.budget;
+    drop(budget.hold(&order(1, 100)).unwrap());
+    kept.hands.add(limits::OPEN_CERTAIN_S);
+    budget.resolve(CONTRACT, &[[1; 32]], &[settled(1, 5_000)], no_receipt).unwrap();
+    assert_eq!(budget.account(CONTRACT).counted, tokens(100));
+    assert!(budget.heard(CONTRACT, &demand(101)).is_err());
+}
+
+#[test]
+fn a_receipt_that_is_found_again_counts_in_place_of_the_claim() {
+    let budget = in_memory(&ClientConfig::default());
+    drop(budget.hold(&order(1, 100)).unwrap());
+    budget.resolve(CONTRACT, &[[1; 32]], &[settled(1, 60)], no_receipt).unwrap();
+    budget.resolve(CONTRACT, &[[1; 32]], &[settled(1, 60)], |_| Proof::Receipt(tokens(40))).unwrap();
+    let view = budget.account(CONTRACT);
+    assert_eq!((view.counted, view.open_requests), (tokens(40), 0));
+    assert_eq!(budget.status().settled_by_word, 0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! An honest proxy beside the client, through crashes of either: it is never refused, and at the end both count the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample::Index};
 
@@ -15,6 +15,8 @@ struct Twin {
     spent: BTreeMap<[u8; 32], u64>,
     /// What it forgot in a crash, and hears again from its workers.
     forgotten: BTreeMap<[u8; 32], u64>,
+    /// Charges whose receipts somebody's flood pushed out.
+    pushed_out: BTreeSet<[u8; 32]>,
 }
 
 impl Twin {
@@ -33,7 +35,12 @@ impl Twin {
     fn answer(&self, asked: &[[u8; 32]]) -> Vec<SettledRequest> {
         let charged = |id: &[u8; 32]| self.spent.get(id).map(|used| (*id, *used));
         let settled = asked.iter().filter_map(charged);
-        settled.map(|(id, used)| SettledRequest { id, tokens: tokens(used), receipt: None }).collect()
+        settled.map(|(id, used)| SettledRequest { id, tokens: tokens(used), receipt: None, evidence: None }).collect()
+    }
+
+    /// What the client makes of a charge's receipt.
+    fn proof(&self, request: &SettledRequest) -> Proof {
+        if self.pushed_out.contains(&request.id) { Proof::Missing } else { word(request) }
     }
 
     fn hand_over(&mut self) {
@@ -73,6 +80,10 @@ enum Step {
         which: Index,
     },
     HandOver,
+    /// Others ask for so much that the proxy forgets all receipts.
+    Flood,
+    /// Until requests are over at every node.
+    Later,
     Rewrite,
 }
 
@@ -89,6 +100,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::ClientKilled),
         1 => index().prop_map(|which| Step::ProxyKilled { which }),
         1 => Just(Step::HandOver),
+        1 => Just(Step::Flood),
+        1 => Just(Step::Later),
         1 => Just(Step::Rewrite),
     ]
 }
@@ -159,6 +172,8 @@ impl World {
                 }
             }
             Step::HandOver => self.proxy.hand_over(),
+            Step::Flood => self.proxy.pushed_out.extend(self.proxy.spent.keys()),
+            Step::Later => self.client.hands.add(limits::OPEN_CERTAIN_S),
             Step::Rewrite => {
                 self.client.budget.lock().rewrite_at = 0;
                 self.client.budget.maintain();
@@ -177,7 +192,8 @@ impl World {
 
     fn question(&self) {
         let asked = self.client.budget.open_requests(CONTRACT);
-        self.client.budget.resolve(CONTRACT, &asked, &self.proxy.answer(&asked), word).unwrap();
+        let answer = self.proxy.answer(&asked);
+        self.client.budget.resolve(CONTRACT, &asked, &answer, |request| self.proxy.proof(request)).unwrap();
     }
 
     /// Until there is nothing to ask: an answer can make older ones worth a question again.
@@ -206,6 +222,8 @@ impl World {
         }
         self.holds.clear();
         self.status();
+        self.question();
+        self.client.hands.add(limits::OPEN_CERTAIN_S);
         self.questions();
         self.check_sums();
         assert_eq!(self.client.budget.account(CONTRACT).counted, tokens(self.proxy.known()));

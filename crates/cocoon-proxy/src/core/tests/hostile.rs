@@ -65,6 +65,36 @@ fn payers_take_turns_in_the_queue() {
 }
 
 #[test]
+fn worker_with_a_thousand_owners() {
+    let mut bench = Bench::new();
+    let payees = |bench: &Bench| bench.core.ledger().payees().count();
+    for owner in 0..1_000 {
+        // A handshake alone opens nothing, whatever becomes of it.
+        bench.core.open_payee(&format!("claimed {owner}")).unwrap();
+        bench.worker(owner, 1_000, 1);
+        bench.leave(owner);
+    }
+    assert_eq!(payees(&bench), 0);
+    // Accounts that earned something stay, and so do those that another session has.
+    bench.worker(1_001, 1_000, 1);
+    bench.run(1);
+    bench.ended(1, 1_001, 39);
+    bench.leave(1_001);
+    for worker in [1_002, 1_003] {
+        let Event::WorkerJoined { worker, mut profile } = joined(worker, 1_000, 1, CancelSupport::Yes) else { return };
+        profile.account = "shared".into();
+        bench.words(Event::WorkerJoined { worker, profile });
+    }
+    bench.leave(1_002);
+    assert_eq!(payees(&bench), 2);
+    bench.run(2);
+    assert_eq!(bench.ended(2, 1_003, 5), "settled(2:5) forget(2)");
+    bench.leave(1_003);
+    assert_eq!(payees(&bench), 2);
+    assert_eq!(bench.core.open_payee("shared").unwrap().known.get(), 5);
+}
+
+#[test]
 fn workers_that_come_and_go_do_not_fill_the_registry() {
     let mut bench = Bench::new();
     bench.worker(1, 1_000, 1);

@@ -86,6 +86,58 @@ fn an_answer_without_a_valid_receipt_costs_nothing_and_its_worker_is_to_blame() 
 }
 
 #[test]
+fn a_request_for_a_receipt_never_goes_to_a_worker_that_signs_none() {
+    let mut bench = Bench::with_money(1_000_000);
+    let refused = "fail(1:Proxy:NoWorker:0) forget(1)";
+    bench.words(joined(1, 1_000, 4, CancelSupport::No));
+    check(bench.words(Event::Run(asking(1, 1))), refused);
+    // One that signs is waited for, and another is no retry.
+    bench.worker(2, 1_900, 1);
+    check(bench.words(Event::Run(asking(2, 2))), "dispatch(2→2)");
+    check(bench.words(Event::Run(asking(3, 3))), "");
+    check(
+        bench.failed(2, 2, Blame::Engine, FailureCode::EngineFailed),
+        "fail(2:Engine:EngineFailed:0) forget(2) dispatch(3→2)",
+    );
+    check(bench.leave(2), "fail(3:Worker:WorkerLost:0) forget(3)");
+    // One above the cap is the better reason.
+    bench.worker(3, 5_000, 1);
+    check(bench.words(Event::Run(asking(4, 4))), "fail(4:Client:NoWorkerUnderPrice:0) forget(4)");
+}
+
+#[test]
+fn a_request_without_an_ask_goes_to_any_worker_and_so_does_every_one_without_money() {
+    let mut bench = Bench::with_money(1_000_000);
+    bench.words(joined(1, 1_000, 4, CancelSupport::No));
+    check(bench.run(1), "dispatch(1→1)");
+    check(bench.say(1, 1, claimed(39)), "settled(1:39) forget(1)");
+    let mut bench = Bench::new();
+    bench.words(joined(1, 1_000, 4, CancelSupport::No));
+    check(bench.words(Event::Run(asking(1, 1))), "dispatch(1→1)");
+}
+
+#[test]
+fn deadline_around_the_end_to_get_the_answer_free() {
+    let mut bench = Bench::with_money(1_000_000);
+    bench.worker(1, 1_000, 4);
+    let mut expired = |key: u64, id: u8| {
+        let timeout = Duration::from_millis(100);
+        check(bench.words(Event::Run(RunQuery { timeout, ..asking(key, id) })), &format!("dispatch({key}→1)"));
+        check(bench.after(timeout), &format!("fail({key}:Worker:Timeout:0) cancel({key}→1)"));
+    };
+    // The end was under way when the time was over.
+    expired(1, 1);
+    expired(2, 2);
+    expired(3, 3);
+    check(bench.say(1, 1, proved(39)), "settled(1:39) forget(1)");
+    // What broke off, or proves nothing, stays free.
+    let (key, worker, failure) = (RequestKey(2), WorkerId(1), failure(Blame::Worker, FailureCode::Timeout));
+    check(bench.words(Event::Failed { key, worker, failure, word: proved(9) }), "forget(2)");
+    check(bench.say(3, 1, claimed(9)), "forget(3)");
+    assert_eq!((bench.used(), bench.earned(1)), (39, 39));
+}
+
+#[test]
 fn an_answer_that_broke_off_is_paid_by_receipt_only() {
     let mut bench = Bench::new();
     bench.worker(1, 1_000, 4);

@@ -217,6 +217,31 @@ fn credit_that_ends_is_charged_before_the_threshold() {
 }
 
 #[test]
+fn a_small_stake_is_charged_before_it_starves() {
+    let mut small = client(1, 99);
+    small.stake = 200 * 1_000_000;
+    let mut model = Model::new(proxy(None), vec![small], Vec::new());
+    assert_eq!(model.kinds(), [], "most of its credit is left");
+    (model.clients[0].committed, model.clients[0].known) = (100, 100);
+    assert_eq!(model.kinds(), [Kind::Charge], "it can hardly owe more, and never as much as the rule for others wants");
+    // What brings less than its fee is left, whatever it is to the client.
+    model.clients[0].stake = 18 * 1_000_000;
+    (model.clients[0].committed, model.clients[0].known) = (18, 18);
+    assert_eq!(model.kinds(), []);
+}
+
+#[test]
+fn a_stranger_cannot_make_fees_look_dear() {
+    let mut ordinary = client(1, 600);
+    ordinary.stake = TON;
+    let mut model = Model::new(proxy(None), vec![ordinary, client(2, 3_000)], Vec::new());
+    for kind in [Kind::Charge, Kind::Grant, Kind::Payout] {
+        model.fees.measured(kind, Nano::new(1_000 * TON));
+    }
+    assert_eq!(model.kinds(), [Kind::Charge, Kind::Charge], "a charge goes on, and teaches the true fee again");
+}
+
+#[test]
 fn no_payout_takes_the_stake_or_what_another_takes() {
     let mut model = Model::new(proxy(None), Vec::new(), vec![worker(1, 20_000), worker(2, 20_000)]);
     assert_eq!(model.kinds(), []);
@@ -371,7 +396,13 @@ proptest! {
                 let client = model.clients.iter().find(|client| client.contract == action.contract);
                 client.is_some_and(|client| client.lifecycle != Lifecycle::Normal)
             };
-            if !is_closing {
+            let ends_credit = action.kind == Kind::Charge && {
+                // As the contract was left by the charge: what it brought is no longer in the balance.
+                let client = model.clients.iter().find(|client| client.contract == action.contract);
+                client.is_some_and(|client| client.stake <= 101 * fee || client.balance <= 101 * fee)
+            };
+            prop_assert!(is_closing || action.amount.get() > fee, "a fee above what it brings: {:?}", action);
+            if !is_closing && !ends_credit {
                 prop_assert!(fee * 100 <= action.amount.get() * 2, "a fee above 2 %: {:?}", action);
             }
             if action.kind == Kind::Grant && model.proxy.leaving != Some(Leaving::ByCommand) {

@@ -11,6 +11,8 @@ use cocoon_proxy::{Money, Proxy, ProxyConfig};
 use cocoon_tee::NodeKeys;
 use cocoon_tee::keys::{KEY_VERSION, expand};
 use cocoon_ton::Address;
+use cocoon_ton::contract::proxy_address;
+use cocoon_ton::wallet::{Wallet, WalletKind};
 use cocoon_units::Clock;
 use serde::Deserialize;
 
@@ -85,6 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             None => (Proxy::new(proxy, wiring::clock(), clients, workers), None, None),
             Some((plan, folder)) => {
                 let followed = Followed::open(&plan, proxy.is_test).await?;
+                terminal::line(&identity(&proxy, &links, &followed)?);
                 let (proxy, beside) =
                     by_root(proxy, wiring::clock(), clients, workers, &links, followed.clone(), &folder)?;
                 (proxy, Some(beside), Some(followed))
@@ -125,6 +128,28 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     })
 }
 
+/// What an operator needs to register and fund the proxy.
+fn identity(config: &ProxyConfig, links: &Links, followed: &Followed) -> Result<String> {
+    let (owner, keys) = (owner(config)?, links.lasting_keys()?);
+    let payment_key = keys.public().payment;
+    let root = Arc::clone(&*followed.root().borrow());
+    let contract = proxy_address(owner, &payment_key, root.address, &root.state.params)?;
+    let wallet = Wallet::new(keys.wallet().clone(), WalletKind::Cocoon { owner }).address();
+    Ok(format!(
+        "proxy: contract {contract}\n       payment key {}\n       its wallet, which stakes and pays fees: {}",
+        hex::encode(payment_key),
+        wallet.friendly(false, config.is_test)
+    ))
+}
+
+/// Whom the proxy's contract belongs to.
+fn owner(config: &ProxyConfig) -> Result<Address> {
+    config
+        .owner_address
+        .parse()
+        .context("`owner_address` under [proxy]: with [chain], it is the wallet that the proxy's contract belongs to")
+}
+
 /// A proxy that follows a root, and what keeps it so.
 pub(crate) fn by_root(
     config: ProxyConfig,
@@ -135,9 +160,7 @@ pub(crate) fn by_root(
     followed: Followed,
     folder: &Path,
 ) -> Result<(Proxy, impl Future<Output = ()> + use<>)> {
-    let owner = config.owner_address.parse().context(
-        "`owner_address` under [proxy]: with [chain], it is the wallet that the proxy's contract belongs to",
-    )?;
+    let owner = owner(&config)?;
     let keys = links.lasting_keys()?;
     let prover = links.prover().context("a node with keys and without evidence")?;
     let money = money(&followed, folder, keys, owner)?;

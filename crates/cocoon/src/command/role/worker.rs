@@ -9,6 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use cocoon_attest::Role;
 use cocoon_receipt::{Hash, How, ModelHashes};
+use cocoon_ton::Address;
+use cocoon_ton::wallet::{Wallet, WalletKind};
 use cocoon_units::Clock;
 use cocoon_worker::engine::openai_http::OpenAiHttp;
 use cocoon_worker::{Engine, Money, OpenAiHttpConfig, ReceiptSigner, Worker, WorkerConfig};
@@ -22,7 +24,7 @@ use crate::config::Read;
 #[cfg(feature = "engine-embedded")]
 use crate::embedded::Loaded;
 use crate::money::{self, Purse};
-use crate::{runtime, wiring};
+use crate::{runtime, terminal, wiring};
 use watch::Watch;
 
 /// Run a worker: an inference engine offered to proxies
@@ -128,6 +130,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
             Some((plan, folder)) => {
                 let followed = Followed::open(&plan, file.worker.is_test).await?;
+                terminal::line(&identity(&file.worker, &links)?);
                 let (worker, follow) =
                     by_root(file.worker, wiring::clock(), Arc::clone(&engine), proxies, &links, followed, &folder)?;
                 (worker, Some(follow))
@@ -147,6 +150,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     })
 }
 
+/// What an operator needs to fund the worker's wallet.
+fn identity(config: &WorkerConfig, links: &Links) -> Result<String> {
+    let kind = WalletKind::Cocoon { owner: owner(config)? };
+    let wallet = Wallet::new(links.lasting_keys()?.wallet().clone(), kind).address();
+    Ok(format!("worker: its wallet, which pays the fees of cashing: {}", wallet.friendly(false, config.is_test)))
+}
+
+/// Who gets what the worker earns.
+fn owner(config: &WorkerConfig) -> Result<Address> {
+    config
+        .owner_address
+        .parse()
+        .context("`owner_address` under [worker]: with [chain], it is the wallet that gets what the worker earns")
+}
+
 /// A worker that follows a root, and what keeps it so. Without proxies of its own it takes those that are registered.
 pub(crate) fn by_root(
     config: WorkerConfig,
@@ -157,10 +175,7 @@ pub(crate) fn by_root(
     followed: Followed,
     folder: &Path,
 ) -> Result<(Worker, impl Future<Output = ()> + use<>)> {
-    let owner = config
-        .owner_address
-        .parse()
-        .context("`owner_address` under [worker]: with [chain], it is the wallet that gets what the worker earns")?;
+    let owner = owner(&config)?;
     let keys = links.lasting_keys()?;
     let Purse { chain, policy: proof, sender, folder } = Purse::of_node(&followed, folder, keys.wallet(), owner)?;
     let money = Money { chain, policy: proof, sender, folder };
