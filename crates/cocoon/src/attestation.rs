@@ -74,8 +74,10 @@ pub(crate) struct Attestation {
     identity: Arc<Identity>,
     prover: Option<Arc<Prover>>,
     verifier: Arc<Verifier>,
-    /// The node's keys; a client has none.
+    /// The node's keys, and how long they last; a client has none.
+    #[cfg_attr(not(any(feature = "proxy", feature = "worker")), expect(dead_code, reason = "a client has none"))]
     keys: Option<Arc<NodeKeys>>,
+    #[cfg_attr(not(any(feature = "proxy", feature = "worker")), expect(dead_code, reason = "a client has none"))]
     lifetime: Lifetime,
     /// What a client accepts of the workers that sign its receipts.
     #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "only a client judges receipts"))]
@@ -165,7 +167,7 @@ impl Links {
     }
 
     /// The node's keys, if it has any.
-    #[cfg(any(feature = "proxy", feature = "worker"))]
+    #[cfg(feature = "worker")]
     pub(crate) const fn keys(&self) -> Option<&Arc<NodeKeys>> {
         match self {
             Self::InsecurePlainLoopback => None,

@@ -14,6 +14,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 #[cfg(feature = "client")]
 use cocoon_tee::keys::{KEY_VERSION, expand};
+#[cfg(any(feature = "proxy", feature = "worker"))]
+use cocoon_ton::Address;
+use cocoon_ton::Chain;
 use cocoon_ton::chain::ChainPolicy;
 use cocoon_ton::keys::SigningKey;
 #[cfg(feature = "client")]
@@ -21,7 +24,6 @@ use cocoon_ton::keys::{KeyFile, KeyFileError, Secret};
 #[cfg(feature = "client")]
 use cocoon_ton::wallet::Network;
 use cocoon_ton::wallet::{Sender, WalletKind};
-use cocoon_ton::{Address, Chain};
 #[cfg(feature = "client")]
 use serde::Deserialize;
 #[cfg(feature = "client")]

@@ -72,7 +72,7 @@ pub struct FinalInfo {
 /// A receipt on its way, and where its key's evidence is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// A signed receipt (`cocoon-receipt`); opaque at this layer, at most [`RECEIPT_MAX`](crate::limits::RECEIPT_MAX)
+    /// A signed receipt (`cocoon-receipt`); opaque at this layer, at most [`RECEIPT_MAX`]
     /// bytes.
     pub receipt: Bytes,
     /// SHA-256 of the document that says what was verified of the worker; set by the proxy.
