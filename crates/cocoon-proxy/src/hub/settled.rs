@@ -34,6 +34,15 @@ struct Asked {
     ids: Vec<[u8; 32]>,
     /// Where documents that vouch for receipt keys are found.
     evidence: Evidence,
+    /// What was found running, or missing, when it was looked at last: until that changes nothing else is looked at, so that
+    /// a flood of questions costs a look each and not one for each of their ids.
+    waits_for: Option<WaitsFor>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum WaitsFor {
+    Request([u8; 32]),
+    Recovery,
 }
 
 impl SettledQuestions {
@@ -53,7 +62,7 @@ impl SettledQuestions {
         if self.waiting.len() >= SETTLED_QUESTIONS_MAX || of_client >= SETTLED_QUESTIONS_OF_CLIENT_MAX {
             return false;
         }
-        self.waiting.push_back(Asked { client, query_id, ids, evidence });
+        self.waiting.push_back(Asked { client, query_id, ids, evidence, waits_for: None });
         true
     }
 
@@ -88,11 +97,15 @@ impl Hub {
         if self.settled.recovering_until.is_some_and(|until| until <= Instant::now()) {
             self.settled.recovering_until = None;
         }
-        for asked in std::mem::take(&mut self.settled.waiting) {
+        for mut asked in std::mem::take(&mut self.settled.waiting) {
             if !self.clients.contains_key(&asked.client) {
                 continue;
             }
-            match self.settled_of(&asked) {
+            if self.still_waits(asked.waits_for) {
+                self.settled.waiting.push_back(asked);
+                continue;
+            }
+            match self.settled_of(&mut asked) {
                 Some(answer) => self.tell_asked(&asked, &answer),
                 None => self.settled.waiting.push_back(asked),
             }
@@ -108,13 +121,22 @@ impl Hub {
         }
     }
 
+    fn still_waits(&self, waits_for: Option<WaitsFor>) -> bool {
+        match waits_for {
+            None => false,
+            Some(WaitsFor::Request(id)) => self.core.has_receipt(&id),
+            Some(WaitsFor::Recovery) => self.settled.recovering_until.is_some(),
+        }
+    }
+
     /// None while one of them may still come to something.
-    fn settled_of(&mut self, asked: &Asked) -> Option<ClientAnswer> {
+    fn settled_of(&mut self, asked: &mut Asked) -> Option<ClientAnswer> {
         let (payer, _) = self.core.client_account(asked.client)?;
         let mut requests = Vec::new();
         let mut unknown = Vec::new();
         for id in &asked.ids {
             if self.core.has_receipt(id) {
+                asked.waits_for = Some(WaitsFor::Request(*id));
                 return None;
             }
             match self.core.ledger().spent(id) {
@@ -131,6 +153,7 @@ impl Hub {
             }
         }
         if !unknown.is_empty() && self.settled.recovering_until.is_some() {
+            asked.waits_for = Some(WaitsFor::Recovery);
             return None;
         }
         unknown.into_iter().for_each(|id| self.settled.deny(id));

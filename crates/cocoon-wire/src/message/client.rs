@@ -398,6 +398,10 @@ impl ClientAnswer {
             }
             tl::ClientSettledRequests::ID => {
                 let requests = tl::ClientSettledRequests::read_last(reader)?.requests;
+                // Nobody asks for more at once.
+                if requests.len() > SETTLED_MAX {
+                    return Err(DecodeError::TooLong("requests"));
+                }
                 let requests = requests.into_iter().map(SettledRequest::from_tl);
                 Ok(Self::SettledRequests(requests.collect::<Result<_, _>>()?))
             }

@@ -2,7 +2,7 @@
 //! what arrived, or be taken for something else.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use cocoon_units::Coefficient;
+use cocoon_units::{AdjustedTokens, Coefficient};
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::message::{
     Answer, ClientAnswer, ClientMessage, ClientQuery, FinalInfo, HandedReceipt, Proof, ProxyToClient, ProxyToWorker,
@@ -284,6 +284,15 @@ fn oversize_account_tag() {
     });
     let v = Version::Extended;
     assert_eq!(ProxyToWorker::decode(v, run.encode(v).to_bytes()).map(drop), too_long);
+}
+
+#[test]
+fn more_settled_requests_than_anybody_asks_for() {
+    let settled = SettledRequest { id: [1; 32], tokens: AdjustedTokens::new(1), receipt: None, evidence: None };
+    let decoded =
+        |count| ClientAnswer::decode(ClientAnswer::SettledRequests(vec![settled.clone(); count]).encode().to_bytes());
+    assert!(decoded(256).is_ok());
+    assert!(decoded(257).is_err());
 }
 
 #[test]
