@@ -1,8 +1,9 @@
 //! A network of real processes under load, whose processes are killed at random moments; then everything is closed, and
 //! the money must add up.
 //!
-//! 1. [`stage`]: a devnet, a root, a proxy, two workers of two owners with different prices, and a client, each a process
-//!    of the real binary with a configuration file, attested by a simulated platform; and a scripted engine.
+//! 1. [`stage`]: a devnet, a root, a proxy, three workers of three owners with different prices, one of which speaks the original
+//!    protocol, and a client, each a process of the real binary with a configuration file, attested by a simulated platform;
+//!    and a scripted engine.
 //! 2. [`traffic`]: apps that ask, stream, hang up in the middle, and ask for too much.
 //! 3. [`run`]: `kill -9` of a random process, a pause, the same process again; as often as asked.
 //! 4. When the dust has settled, the client leaves, the workers cash, the proxy closes; [`books`] reads the chain and
@@ -26,7 +27,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
 pub use books::Books;
-use node::Name;
+use node::{Name, WORKERS};
 use stage::{Plan, Stage};
 pub use traffic::Counts;
 use traffic::Traffic;
@@ -60,6 +61,8 @@ pub struct StormReport {
     pub requests: Counts,
     /// What the chain says in the end.
     pub books: Books,
+    /// Lines of `cocoon contract show --statement`, which together are every account's balance.
+    pub statement_lines: usize,
     /// From start to end.
     pub seconds: f64,
 }
@@ -117,7 +120,7 @@ pub fn paid(config: &PaidConfig, up: impl FnOnce(&PaidNetwork), end: impl FnOnce
         model: &config.model,
         price: 2,
         worker_fee: 1,
-        has_second_worker: false,
+        workers: 1,
     };
     let bring = || {
         let mut stage = Stage::build(&plan)?;
@@ -139,7 +142,7 @@ fn run(config: &StormConfig, began: Instant) -> Result<StormReport, Failure> {
         model: traffic::MODEL,
         price: PRICE,
         worker_fee: WORKER_FEE,
-        has_second_worker: true,
+        workers: WORKERS,
     })?;
     stage.wait_until_served()?;
     let traffic = Traffic::start(stage.api(), config.apps, config.seed);
@@ -160,6 +163,14 @@ fn run(config: &StormConfig, began: Instant) -> Result<StormReport, Failure> {
     stage.close()?;
     let books = stage.books()?;
     books.check()?;
+    let statement_lines = stage.statements()?;
     let kills = kills.iter().map(|(name, count)| (name.to_string(), *count)).collect();
-    Ok(StormReport { seed: config.seed, kills, requests, books, seconds: began.elapsed().as_secs_f64() })
+    Ok(StormReport {
+        seed: config.seed,
+        kills,
+        requests,
+        books,
+        statement_lines,
+        seconds: began.elapsed().as_secs_f64(),
+    })
 }

@@ -4,10 +4,12 @@
 //!    publishes, else by the one layout that its data fits. Which of the two it was is said.
 //! 2. [`state`] tells what the account holds and where it stands.
 //! 3. [`transaction`] tells who asked for what, what came of it, and who paid whom.
+//! 4. [`movements`] tells what a transaction did to the balance, piece by piece.
 //!
 //! The result is [`Line`]s, so that a terminal can align them. Nothing here decides anything: whoever acts reads the
 //! typed state.
 
+mod movement;
 mod state;
 mod transaction;
 
@@ -22,6 +24,7 @@ use crate::contract::{
     ClientState, Params, ProxyState, RootState, StateError, StewardState, WalletState, WorkerState, codes,
 };
 
+pub use movement::{Movement, movements};
 pub use state::state;
 pub use transaction::transaction;
 

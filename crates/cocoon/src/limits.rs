@@ -149,6 +149,10 @@ pub(crate) const HISTORY_PAGE: usize = 1_000;
 #[cfg(feature = "chain-tools")]
 pub(crate) const HISTORY_SHOWN_MAX: i64 = 1_000;
 
+/// Most transactions that a statement tells: each costs up to a kilobyte of words.
+#[cfg(feature = "chain-tools")]
+pub(crate) const STATEMENT_TRANSACTIONS_MAX: usize = 100_000;
+
 /// Longest comment of a payment: a cell of 127 bytes less the four that mark it as text.
 #[cfg(feature = "chain-tools")]
 pub(crate) const COMMENT_BYTES_MAX: usize = 123;

@@ -1,7 +1,7 @@
 //! `cargo xtask bench ledger`: what counting money costs, beside the disk's own sync, all in one run of
 //! `cocoon-sim ledger` (its source says what is measured and how).
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::serve::binary;
@@ -19,6 +19,8 @@ pub(crate) struct Args {
 const DURABLE_AIM: f64 = 50_000.0;
 /// Settlements that one sync makes durable, when they come as fast as they go.
 const GROUP_AIM: f64 = 50.0;
+/// What `cocoon-sim` calls the settlements of a proxy.
+const WITH_RECEIPT: &str = "with id and receipt";
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Report {
@@ -100,8 +102,9 @@ fn show(report: &Report) -> Result<()> {
             file_bytes >> 20,
         ));
     }
-    let best = report.durable.first();
-    let (rate, group) = best.map_or((0.0, 0.0), |row| (row.per_second(), row.per_sync()));
+    // The aims are judged by what a proxy does: an id and a receipt with each settlement.
+    let real = report.durable.iter().find(|row| row.what == WITH_RECEIPT).context("nothing with receipts was measured")?;
+    let (rate, group) = (real.per_second(), real.per_sync());
     print(&format!("\n{rate:.0} durable settlements a second (aim: at least {DURABLE_AIM})"));
     print(&format!("{group:.0} of them with one sync (aim: at least {GROUP_AIM})"));
     ensure!(rate >= DURABLE_AIM && group >= GROUP_AIM, "an aim is missed");

@@ -13,17 +13,18 @@ use cocoon_ton::{Address, Chain};
 use serde::Serialize;
 
 use super::Failure;
+use super::node::WORKERS;
 
 /// Whose money it is, and the price of a token.
 #[derive(Debug, Clone)]
 pub(super) struct Owners {
     pub(super) owner: Address,
-    pub(super) earners: [Address; 2],
+    pub(super) earners: [Address; WORKERS],
     pub(super) payer: Address,
     pub(super) proxy_wallet: Address,
-    pub(super) worker_wallets: [Address; 2],
+    pub(super) worker_wallets: [Address; WORKERS],
     pub(super) proxy_contract: Address,
-    pub(super) worker_contracts: [Address; 2],
+    pub(super) worker_contracts: [Address; WORKERS],
     pub(super) client_contract: Address,
     pub(super) price: u64,
     pub(super) fee: u64,
@@ -34,12 +35,12 @@ impl Default for Owners {
         let nobody = Address::basechain([0; 32]);
         Self {
             owner: nobody,
-            earners: [nobody; 2],
+            earners: [nobody; WORKERS],
             payer: nobody,
             proxy_wallet: nobody,
-            worker_wallets: [nobody; 2],
+            worker_wallets: [nobody; WORKERS],
             proxy_contract: nobody,
-            worker_contracts: [nobody; 2],
+            worker_contracts: [nobody; WORKERS],
             client_contract: nobody,
             price: 0,
             fee: 0,
@@ -49,16 +50,28 @@ impl Default for Owners {
 
 impl Owners {
     /// Every wallet, with its name.
-    pub(super) fn wallets(&self) -> Vec<(&'static str, Address)> {
-        vec![
-            ("the owner's wallet", self.owner),
-            ("the first worker's owner's wallet", self.earners[0]),
-            ("the second worker's owner's wallet", self.earners[1]),
-            ("the client's wallet", self.payer),
-            ("the proxy's wallet", self.proxy_wallet),
-            ("the first worker's wallet", self.worker_wallets[0]),
-            ("the second worker's wallet", self.worker_wallets[1]),
-        ]
+    pub(super) fn wallets(&self) -> Vec<(String, Address)> {
+        let mut wallets = vec![
+            ("the owner's wallet".to_owned(), self.owner),
+            ("the client's wallet".to_owned(), self.payer),
+            ("the proxy's wallet".to_owned(), self.proxy_wallet),
+        ];
+        let numbered = |what: &'static str, all: [Address; WORKERS]| {
+            all.into_iter().enumerate().map(move |(number, address)| (format!("worker {number}'s {what}"), address))
+        };
+        wallets.extend(numbered("owner's wallet", self.earners));
+        wallets.extend(numbered("wallet", self.worker_wallets));
+        wallets
+    }
+
+    /// Every wallet and every contract, with its name.
+    pub(super) fn accounts(&self) -> Vec<(String, Address)> {
+        let mut accounts = self.wallets();
+        accounts.push(("the proxy's contract".to_owned(), self.proxy_contract));
+        accounts.push(("the client's contract".to_owned(), self.client_contract));
+        let workers = self.worker_contracts.into_iter().enumerate();
+        accounts.extend(workers.map(|(number, address)| (format!("worker {number}'s contract"), address)));
+        accounts
     }
 }
 
@@ -69,6 +82,8 @@ pub struct Books {
     pub tokens_charged: u64,
     /// Adjusted tokens that the workers' contracts count, together.
     pub tokens_paid: u64,
+    /// The same of each worker.
+    pub tokens_by_worker: Vec<u64>,
     /// What the client paid in less what came back, in nanoTON.
     pub charged_nano: u64,
     /// What the workers' contracts paid out, in nanoTON.
@@ -91,18 +106,19 @@ impl Books {
     pub(super) async fn read(chain: &dyn Chain, owners: &Owners) -> Result<Self, Failure> {
         let client = state(chain, &owners.client_contract, ClientState::parse).await?;
         let proxy = state(chain, &owners.proxy_contract, ProxyState::parse).await?;
-        let mut tokens_paid = 0_u64;
+        let mut tokens_by_worker = Vec::new();
         let mut open = Vec::new();
         note_open(&mut open, "client", client.as_ref().map(|state| state.state));
         note_open(&mut open, "proxy", proxy.as_ref().map(|state| state.state));
         for contract in &owners.worker_contracts {
             let worker = state(chain, contract, WorkerState::parse).await?;
             note_open(&mut open, "worker", worker.as_ref().map(|state| state.state));
-            tokens_paid += worker.map_or(0, |state| state.tokens);
+            tokens_by_worker.push(worker.map_or(0, |state| state.tokens));
         }
         let mut books = Self {
             tokens_charged: client.map_or(0, |state| state.tokens_used),
-            tokens_paid,
+            tokens_paid: tokens_by_worker.iter().sum(),
+            tokens_by_worker,
             charged_nano: 0,
             paid_nano: 0,
             price_nano: owners.price,
@@ -112,14 +128,8 @@ impl Books {
             open,
             unexplained: Vec::new(),
         };
-        let contracts = [
-            ("the proxy's contract", owners.proxy_contract),
-            ("the client's contract", owners.client_contract),
-            ("the first worker's contract", owners.worker_contracts[0]),
-            ("the second worker's contract", owners.worker_contracts[1]),
-        ];
-        for (name, address) in owners.wallets().into_iter().chain(contracts) {
-            books.account(chain, owners, name, address).await?;
+        for (name, address) in owners.accounts() {
+            books.account(chain, owners, &name, address).await?;
         }
         Ok(books)
     }

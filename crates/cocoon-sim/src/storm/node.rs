@@ -12,25 +12,28 @@ use super::Failure;
 pub(super) enum Name {
     Devnet,
     Proxy,
-    FirstWorker,
-    SecondWorker,
+    /// By number, from zero.
+    Worker(usize),
     Client,
 }
 
+/// How many workers there are, each with an owner and a price of its own.
+pub(super) const WORKERS: usize = 3;
+
 impl Name {
     /// All that can be killed.
-    pub(super) const ALL: [Self; 5] = [Self::Devnet, Self::Proxy, Self::FirstWorker, Self::SecondWorker, Self::Client];
+    pub(super) const ALL: [Self; WORKERS + 3] =
+        [Self::Devnet, Self::Proxy, Self::Worker(0), Self::Worker(1), Self::Worker(2), Self::Client];
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Devnet => "devnet",
-            Self::Proxy => "proxy",
-            Self::FirstWorker => "worker-0",
-            Self::SecondWorker => "worker-1",
-            Self::Client => "client",
-        })
+        match self {
+            Self::Devnet => f.write_str("devnet"),
+            Self::Proxy => f.write_str("proxy"),
+            Self::Worker(number) => write!(f, "worker-{number}"),
+            Self::Client => f.write_str("client"),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use ed25519_dalek::SigningKey;
 use tokio::runtime::Runtime;
 
 use super::books::{Books, Owners};
-use super::node::{Name, Node};
+use super::node::{Name, Node, WORKERS};
 use super::{Failure, http};
 use crate::ScriptedEngine;
 
@@ -40,8 +40,8 @@ pub(super) struct Plan<'a> {
     /// What a token costs, and what of that is the worker's, in nanoTON.
     pub(super) price: u64,
     pub(super) worker_fee: u64,
-    /// Whether there is a second worker, at another price.
-    pub(super) has_second_worker: bool,
+    /// How many workers there are: at most [`WORKERS`].
+    pub(super) workers: usize,
 }
 
 /// What each wallet begins with, in TON.
@@ -53,6 +53,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often a worker is asked to cash: payments are signed a little at a time.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// What the workers ask, in thousandths of the base price, and the protocol that they speak: the second is an original.
+const COEFFICIENTS: [u32; WORKERS] = [1000, 1130, 1370];
+const PROTOCOLS: [u32; WORKERS] = [100, 2, 100];
+
 /// The running network.
 pub(super) struct Stage {
     binary: PathBuf,
@@ -61,6 +65,7 @@ pub(super) struct Stage {
     chain_url: String,
     nodes: Vec<(Name, Node)>,
     owners: Owners,
+    workers: usize,
     runtime: Runtime,
     model: String,
     _engine: Option<ScriptedEngine>,
@@ -99,6 +104,7 @@ impl Stage {
             chain_url: chain_url.clone(),
             nodes: Vec::new(),
             owners: keys.owners(),
+            workers: plan.workers,
             runtime,
             model: model.to_owned(),
             _engine: engine,
@@ -111,16 +117,9 @@ impl Stage {
         stage.start(Name::Devnet)?;
         stage.patiently("the devnet to answer", |stage| stage.devnet("GET /dev/status", "").is_ok())?;
         let root = stage.found(&keys, &ports, plan)?;
-        stage.write_configs(&keys, &ports, root, engine_addr, plan.has_second_worker)?;
-        for (name, command) in [
-            (Name::Proxy, "proxy"),
-            (Name::FirstWorker, "worker"),
-            (Name::SecondWorker, "worker"),
-            (Name::Client, "client"),
-        ] {
-            if name == Name::SecondWorker && !plan.has_second_worker {
-                continue;
-            }
+        stage.write_configs(&keys, &ports, root, engine_addr, plan.workers)?;
+        let workers = (0..plan.workers).map(|number| (Name::Worker(number), "worker"));
+        for (name, command) in [(Name::Proxy, "proxy")].into_iter().chain(workers).chain([(Name::Client, "client")]) {
             let config = stage.path(&format!("{name}.toml"));
             stage.node(name, &[command, "--config", &config])?;
             stage.start(name)?;
@@ -163,7 +162,8 @@ impl Stage {
         let client = self.path("client.toml");
         self.cocoon(&["client", "close", "--config", &client, "--wait"])?;
         // The last payment is signed once the proxy's books are committed; cashing is what owners do by command.
-        let workers = [Name::FirstWorker, Name::SecondWorker].map(|name| self.path(&format!("{name}.toml")));
+        let workers = self.numbers().map(|number| self.path(&format!("{}.toml", Name::Worker(number))));
+        let workers: Vec<_> = workers.collect();
         let (mut asked, mut said) = (Instant::now(), String::new());
         let paid = self.patiently("the workers to be paid for everything", |stage| {
             if asked.elapsed() > ASK_AGAIN {
@@ -185,11 +185,10 @@ impl Stage {
 
     /// Every owner's own way out.
     fn close_contracts(&self) -> Result<(), Failure> {
-        let [first, second] = self.owners.worker_contracts;
-        for (contract, key) in
-            [(first, "earner-0.key"), (second, "earner-1.key"), (self.owners.proxy_contract, "owner.key")]
-        {
-            let key = self.path(key);
+        let workers = self.numbers().zip(self.owners.worker_contracts);
+        let workers = workers.map(|(number, contract)| (contract, earner_key(number)));
+        for (contract, key) in workers.chain([(self.owners.proxy_contract, "owner.key".to_owned())]) {
+            let key = self.path(&key);
             self.cocoon(&["contract", "close", &contract.raw(), "--wallet", &key])?;
         }
         Ok(())
@@ -199,6 +198,25 @@ impl Stage {
     pub(super) fn books(&self) -> Result<Books, Failure> {
         let chain = self.chain()?;
         self.runtime.block_on(Books::read(chain.as_ref(), &self.owners))
+    }
+
+    /// Every account's balance, explained line by line by the command that an owner would use; the number of lines.
+    pub(super) fn statements(&self) -> Result<usize, Failure> {
+        let chain = self.chain()?;
+        let mut lines = 0;
+        for (name, address) in self.owners.accounts() {
+            let told = self.cocoon(&["contract", "show", &address.raw(), "--statement", "--json"])?;
+            let told: serde_json::Value = serde_json::from_str(&told)?;
+            let movements = told["statement"]["movements"].as_array().ok_or("a statement without movements")?;
+            let changes = movements.iter().map(|line| line["change_nano"].as_str().unwrap_or_default().parse::<i64>());
+            let sum = changes.sum::<Result<i64, _>>()?;
+            let balance = self.runtime.block_on(chain.account(&address))?.for_display().balance.get();
+            if u64::try_from(sum) != Ok(balance) || told["statement"]["is_explained"] != true {
+                return Err(format!("{name} has {balance}, and the lines of its statement make {sum}").into());
+            }
+            lines += movements.len();
+        }
+        Ok(lines)
     }
 
     /// A root with everything that this network is made of, and money for everybody.
@@ -256,38 +274,37 @@ impl Stage {
         ports: &Ports,
         root: Address,
         engine: SocketAddr,
-        has_second_worker: bool,
+        workers: usize,
     ) -> Result<(), Failure> {
-        let [proxy, first, second, client] =
-            [Name::Proxy, Name::FirstWorker, Name::SecondWorker, Name::Client].map(|name| self.path(&name.to_string()));
+        let [proxy, client] = [Name::Proxy, Name::Client].map(|name| self.path(&name.to_string()));
         let (simulated, chain) = (self.path("simulated-tee"), &self.chain_url);
         let common = format!(
             "[attestation]\ninsecure_simulated_tee = {simulated:?}\n\n[chain]\nroot = \"{}\"\ndevnet = {chain:?}\n\
              insecure_reported = true\npoll_s = 1\n",
             root.raw()
         );
-        let Ports { clients, workers, api, .. } = ports;
+        let Ports { clients, workers: worker_port, api, .. } = ports;
         let (owner, model) = (keys.owner.address().raw(), &self.model);
         fs::write(
             self.folder.join("proxy.toml"),
             format!(
-                "data_dir = {proxy:?}\n\n[listen]\nclients = \"127.0.0.1:{clients}\"\nworkers = \"127.0.0.1:{workers}\"\n\n\
+                "data_dir = {proxy:?}\n\n[listen]\nclients = \"127.0.0.1:{clients}\"\nworkers = \"127.0.0.1:{worker_port}\"\n\n\
                  {common}\n[proxy]\nowner_address = \"{owner}\"\n\n[proxy.settlement]\ncommit_min_s = 1\ncommit_max_s = 2\n\
                  exposure = \"2\"\ncharge_at = \"1\"\npayout_at = \"1\"\nwithdraw_at = \"5\"\n"
             ),
         )?;
-        let earners =
-            [(Name::FirstWorker, first, &keys.earners[0], 1000), (Name::SecondWorker, second, &keys.earners[1], 1370)];
-        for (name, folder, earner, coefficient) in earners {
-            let owner = earner.address().raw();
-            // The cheaper one is full at times, so that both earn.
-            let slots = if name == Name::FirstWorker && has_second_worker { 3 } else { 256 };
+        for (number, earner) in keys.earners.iter().enumerate().take(workers) {
+            let name = Name::Worker(number);
+            let (folder, owner) = (self.path(&name.to_string()), earner.address().raw());
+            let (coefficient, protocol) = (COEFFICIENTS[number], PROTOCOLS[number]);
+            // The cheapest is full at times, so that all earn.
+            let slots = if number + 1 < workers { 3 } else { 256 };
             fs::write(
                 self.folder.join(format!("{name}.toml")),
                 format!(
                     "data_dir = {folder:?}\n\n{common}\n[engine]\nurl = \"http://{engine}\"\n\n[worker]\n\
-                     owner_address = \"{owner}\"\ncoefficient = {coefficient}\nmax_active_requests = {slots}\nmodel = \"{model}\"\n\n\
-                     [worker.earnings]\nexposure = \"4\"\n"
+                     owner_address = \"{owner}\"\ncoefficient = {coefficient}\nmax_active_requests = {slots}\n\
+                     proto_version_max = {protocol}\nmodel = \"{model}\"\n\n[worker.earnings]\nexposure = \"4\"\n"
                 ),
             )?;
         }
@@ -345,6 +362,11 @@ impl Stage {
         found.map(|(_, node)| node).ok_or_else(|| format!("there is no {name}").into())
     }
 
+    /// The workers that there are.
+    fn numbers(&self) -> std::ops::Range<usize> {
+        0..self.workers
+    }
+
     fn path(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
@@ -370,7 +392,7 @@ pub(super) struct Keys {
     /// Owns the root and the proxy.
     pub(super) owner: Wallet,
     /// Own the workers.
-    pub(super) earners: [Wallet; 2],
+    pub(super) earners: [Wallet; WORKERS],
     /// Pays.
     pub(super) payer: Wallet,
     /// What the simulated TEE derives for the proxy and for each worker.
@@ -393,8 +415,8 @@ impl Keys {
         };
         Ok(Self {
             owner: wallet("owner.key", 1)?,
-            earners: [wallet("earner-0.key", 2)?, wallet("earner-1.key", 3)?],
-            payer: wallet("client.key", 4)?,
+            payer: wallet("client.key", 2)?,
+            earners: [wallet(&earner_key(0), 3)?, wallet(&earner_key(1), 4)?, wallet(&earner_key(2), 5)?],
             proxy: node(Role::Proxy)?,
             worker: node(Role::Worker)?,
         })
@@ -406,13 +428,12 @@ impl Keys {
 
     /// Every wallet, by what it is.
     fn owners(&self) -> Owners {
-        let [first, second] = &self.earners;
         Owners {
             owner: self.owner.address(),
-            earners: [first.address(), second.address()],
+            earners: self.earners.each_ref().map(Wallet::address),
             payer: self.payer.address(),
             proxy_wallet: Self::node_wallet(&self.proxy, &self.owner).address(),
-            worker_wallets: [first, second].map(|owner| Self::node_wallet(&self.worker, owner).address()),
+            worker_wallets: self.earners.each_ref().map(|owner| Self::node_wallet(&self.worker, owner).address()),
             ..Owners::default()
         }
     }
@@ -429,12 +450,19 @@ impl Owners {
         let proxy = proxy_address(self.owner, &payment, root, params)?;
         let worker = |owner: Address| Ok::<_, Failure>(worker_state_init(owner, proxy, &payment, params)?.address());
         self.proxy_contract = proxy;
-        self.worker_contracts = [worker(self.earners[0])?, worker(self.earners[1])?];
+        for (contract, owner) in self.worker_contracts.iter_mut().zip(self.earners) {
+            *contract = worker(owner)?;
+        }
         self.client_contract = client_state_init(self.payer, proxy, &payment, params)?.address();
         self.price = params.price_per_token.get();
         self.fee = params.worker_fee_per_token.get();
         Ok(())
     }
+}
+
+/// Where the key of a worker's owner lies.
+fn earner_key(number: usize) -> String {
+    format!("earner-{number}.key")
 }
 
 /// A port that nobody has.

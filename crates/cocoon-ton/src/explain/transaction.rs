@@ -65,6 +65,17 @@ fn body(message: &Message, key: &str, names: &Names) -> Vec<Line> {
     lines
 }
 
+/// What a message is about, in a few words; empty where it says nothing.
+pub(super) fn summary(message: &Message, names: &Names) -> String {
+    if is_bounced(message) {
+        return "came back".to_owned();
+    }
+    if message.body.bit_len() == 0 && message.body.reference_count() == 0 {
+        return String::new();
+    }
+    decode(message, names).map_or_else(|| unknown(message), |(what, _)| what)
+}
+
 const fn is_bounced(message: &Message) -> bool {
     matches!(message.kind, MessageKind::Internal { bounced: true, .. })
 }

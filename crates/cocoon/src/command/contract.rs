@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::ton::history::{History, lines, lines_json};
 use super::ton::network::{NetworkArgs, Session, proof_words};
+use super::ton::statement::Statement;
 use super::ton::{Output, Said, words};
 use crate::{limits, runtime};
 
@@ -20,6 +21,7 @@ use crate::{limits, runtime};
 #[command(after_help = "Examples:
   cocoon contract show EQ…
   cocoon contract show EQ… --history 20
+  cocoon contract show EQ… --statement    every movement of its money, and whether they make the balance
   cocoon contract show EQ… --json --chain https://toncenter.com
   cocoon contract close EQ… --wait        its owner's way out, with everybody else dead")]
 pub(crate) struct Args {
@@ -52,6 +54,10 @@ struct ShowArgs {
     /// Tell its newest transactions, too
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=limits::HISTORY_SHOWN_MAX))]
     history: u16,
+
+    /// Tell every movement of its money since the beginning, and whether they make its balance
+    #[arg(long)]
+    statement: bool,
 }
 
 /// Carries the command out.
@@ -59,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let session = args.network.open()?;
     let said = runtime::build(1)?.block_on(async {
         match &args.action {
-            Action::Show(show) => self::show(&session, show.address, show.history).await,
+            Action::Show(args) => show(&session, args).await,
             Action::Close(close) => close::close(&session, close).await,
         }
     })?;
@@ -67,7 +73,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Tells an account.
-async fn show(session: &Session, address: Address, history: u16) -> Result<Said> {
+async fn show(session: &Session, args: &ShowArgs) -> Result<Said> {
+    let ShowArgs { address, history, statement } = *args;
     let told = session.chain.account(&address).await?;
     let proof = proof_words(session, told.proof());
     let account = told.for_display();
@@ -87,6 +94,12 @@ async fn show(session: &Session, address: Address, history: u16) -> Result<Said>
         text.push_str(&format!("\n\n{}", history.text(&names)));
         done = history.json(&names);
     }
+    let mut movements = Value::Null;
+    if statement {
+        let statement = Statement::read(session, &address, &account, &names).await?;
+        text.push_str(&format!("\n\n{}", statement.text()));
+        movements = statement.json();
+    }
     let json = json!({
         "address": address,
         "chain": session.endpoint,
@@ -98,6 +111,7 @@ async fn show(session: &Session, address: Address, history: u16) -> Result<Said>
         "facts": lines_json(&facts),
         "proof": proof,
         "history": done,
+        "statement": movements,
     });
     Ok(Said { text, json })
 }
@@ -148,7 +162,8 @@ mod tests {
     use crate::command::ton::stage::{Stage, parse};
 
     async fn shown(stage: &Stage, address: Address, history: u16) -> Said {
-        stage.run(show(&stage.session, address, history)).await.unwrap()
+        let args = ShowArgs { address, history, statement: false };
+        stage.run(show(&stage.session, &args)).await.unwrap()
     }
 
     #[track_caller]
@@ -195,5 +210,36 @@ mod tests {
         let said = shown(&stage, address, 1).await;
         all(&said.text, &["Cocoon wallet", "code known to this program", "(owner)", "1 older ones are left out"]);
         assert_eq!(said.json["contract"], json!("Cocoon wallet"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_tells_every_movement_and_ends_at_the_balance() {
+        let stage = Stage::new();
+        let address = stage.wallet("wallet.key", 1);
+        stage.fund(address, 10).await;
+        let wallet = parse::<WalletArgs>(&[]).unwrap().open(&stage.session).unwrap();
+        let pay = Outgoing::pay(Address::basechain([7; 32]), Nano::new(1_500_000_000));
+        stage.run(wallet.send(&stage.session, vec![pay])).await.unwrap();
+        let args = ShowArgs { address, history: 0, statement: true };
+        let said = stage.run(show(&stage.session, &args)).await.unwrap();
+        all(&said.text, &["+10.000000000", "-1.500000000", "fees", "these movements make the balance: 8.49"]);
+        let statement = &said.json["statement"];
+        assert_eq!((&statement["is_explained"], &statement["sum_nano"]), (&json!(true), &said.json["balance_nano"]));
+        let movements = statement["movements"].as_array().unwrap();
+        let changes =
+            movements.iter().map(|movement| movement["change_nano"].as_str().unwrap().parse::<i64>().unwrap());
+        assert_eq!(changes.sum::<i64>().to_string(), said.json["balance_nano"].as_str().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_leaves_transactions_out_makes_no_statement_that_adds_up() {
+        let stage = Stage::new();
+        let address = stage.wallet("wallet.key", 1);
+        stage.fund(address, 10).await;
+        let mut account = stage.session.chain.account(&address).await.unwrap().for_display();
+        account.balance = Nano::new(11 * crate::command::ton::stage::TON);
+        let statement = Statement::read(&stage.session, &address, &account, &Names::default()).await.unwrap();
+        all(&statement.text(), &["these movements make 10.000000000 TON, and the balance is 11.000000000 TON"]);
+        assert_eq!(statement.json()["is_explained"], json!(false));
     }
 }

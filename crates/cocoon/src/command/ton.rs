@@ -11,6 +11,7 @@ pub(crate) mod network;
 pub(crate) mod sender;
 #[cfg(test)]
 pub(crate) mod stage;
+pub(crate) mod statement;
 pub(crate) mod words;
 
 use anyhow::Result;
