@@ -27,7 +27,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
 pub use books::Books;
-use node::{Name, WORKERS};
+use node::{CLIENTS, Name, WORKERS};
 use stage::{Plan, Stage};
 pub use traffic::Counts;
 use traffic::Traffic;
@@ -121,6 +121,7 @@ pub fn paid(config: &PaidConfig, up: impl FnOnce(&PaidNetwork), end: impl FnOnce
         price: 2,
         worker_fee: 1,
         workers: 1,
+        clients: 1,
     };
     let bring = || {
         let mut stage = Stage::build(&plan)?;
@@ -128,7 +129,8 @@ pub fn paid(config: &PaidConfig, up: impl FnOnce(&PaidNetwork), end: impl FnOnce
         Ok::<_, Failure>(stage)
     };
     let stage = bring().map_err(|error| format!("{error}; the logs are in {}", config.folder.display()))?;
-    up(&PaidNetwork { api: stage.api(), processes: stage.processes() });
+    let &[api] = stage.apis() else { return Err("a paid network has one client".into()) };
+    up(&PaidNetwork { api, processes: stage.processes() });
     end();
     Ok(())
 }
@@ -143,9 +145,10 @@ fn run(config: &StormConfig, began: Instant) -> Result<StormReport, Failure> {
         price: PRICE,
         worker_fee: WORKER_FEE,
         workers: WORKERS,
+        clients: CLIENTS,
     })?;
     stage.wait_until_served()?;
-    let traffic = Traffic::start(stage.api(), config.apps, config.seed);
+    let traffic = Traffic::start(stage.apis(), config.apps, config.seed);
     let mut kills = Name::ALL.map(|name| (name, 0_u32));
     for _ in 0..config.kills {
         std::thread::sleep(CALM_MAX.mul_f64(random.random()));
@@ -160,9 +163,10 @@ fn run(config: &StormConfig, began: Instant) -> Result<StormReport, Failure> {
     // A while without kills, so that there is something to settle even where there were many.
     std::thread::sleep(CALM_MAX);
     let requests = traffic.stop();
+    let counted = stage.counted()?;
     stage.close()?;
     let books = stage.books()?;
-    books.check()?;
+    books.check(&counted)?;
     let statement_lines = stage.statements()?;
     let kills = kills.iter().map(|(name, count)| (name.to_string(), *count)).collect();
     Ok(StormReport {

@@ -141,7 +141,8 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// When a record is too long or the system says no; the old ones are still there then.
+    /// When a record is too long or the system says no. A crash of the machine may show the old ones then; the process goes
+    /// on with what [`Wal::bytes`] counts.
     pub fn rewrite<'a>(&mut self, records: impl IntoIterator<Item = &'a [u8]>) -> Result<(), WalError> {
         let path = sibling(&self.path, ".new");
         let io = |error| io_error(&path, error);
@@ -153,11 +154,11 @@ impl Wal {
         file.write_all(&content).map_err(io)?;
         file.sync_all().map_err(io)?;
         std::fs::rename(&path, &self.path).map_err(io)?;
-        sync_folder(&self.path)?;
+        // From here on the old file has no name: whatever is said below, records go to the new one.
         self.file = file;
         self.bytes = content.len() as u64;
         self.is_broken = false;
-        Ok(())
+        sync_folder(&self.path)
     }
 
     /// How long the file is, to know when a rewrite is worth it.

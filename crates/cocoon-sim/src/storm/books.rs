@@ -13,21 +13,23 @@ use cocoon_ton::{Address, Chain};
 use serde::Serialize;
 
 use super::Failure;
-use super::node::WORKERS;
+use super::node::{CLIENTS, WORKERS};
 
 /// Whose money it is, and the price of a token.
 #[derive(Debug, Clone)]
 pub(super) struct Owners {
     pub(super) owner: Address,
     pub(super) earners: [Address; WORKERS],
-    pub(super) payer: Address,
+    pub(super) payers: [Address; CLIENTS],
     pub(super) proxy_wallet: Address,
     pub(super) worker_wallets: [Address; WORKERS],
     pub(super) proxy_contract: Address,
     pub(super) worker_contracts: [Address; WORKERS],
-    pub(super) client_contract: Address,
+    pub(super) client_contracts: [Address; CLIENTS],
     pub(super) price: u64,
     pub(super) fee: u64,
+    /// What the owner left with the proxy's contract, and gets back at its end.
+    pub(super) stake: u64,
 }
 
 impl Default for Owners {
@@ -36,14 +38,15 @@ impl Default for Owners {
         Self {
             owner: nobody,
             earners: [nobody; WORKERS],
-            payer: nobody,
+            payers: [nobody; CLIENTS],
             proxy_wallet: nobody,
             worker_wallets: [nobody; WORKERS],
             proxy_contract: nobody,
             worker_contracts: [nobody; WORKERS],
-            client_contract: nobody,
+            client_contracts: [nobody; CLIENTS],
             price: 0,
             fee: 0,
+            stake: 0,
         }
     }
 }
@@ -51,16 +54,11 @@ impl Default for Owners {
 impl Owners {
     /// Every wallet, with its name.
     pub(super) fn wallets(&self) -> Vec<(String, Address)> {
-        let mut wallets = vec![
-            ("the owner's wallet".to_owned(), self.owner),
-            ("the client's wallet".to_owned(), self.payer),
-            ("the proxy's wallet".to_owned(), self.proxy_wallet),
-        ];
-        let numbered = |what: &'static str, all: [Address; WORKERS]| {
-            all.into_iter().enumerate().map(move |(number, address)| (format!("worker {number}'s {what}"), address))
-        };
-        wallets.extend(numbered("owner's wallet", self.earners));
-        wallets.extend(numbered("wallet", self.worker_wallets));
+        let mut wallets =
+            vec![("the owner's wallet".to_owned(), self.owner), ("the proxy's wallet".to_owned(), self.proxy_wallet)];
+        wallets.extend(numbered("client", "wallet", self.payers));
+        wallets.extend(numbered("worker", "owner's wallet", self.earners));
+        wallets.extend(numbered("worker", "wallet", self.worker_wallets));
         wallets
     }
 
@@ -68,26 +66,39 @@ impl Owners {
     pub(super) fn accounts(&self) -> Vec<(String, Address)> {
         let mut accounts = self.wallets();
         accounts.push(("the proxy's contract".to_owned(), self.proxy_contract));
-        accounts.push(("the client's contract".to_owned(), self.client_contract));
-        let workers = self.worker_contracts.into_iter().enumerate();
-        accounts.extend(workers.map(|(number, address)| (format!("worker {number}'s contract"), address)));
+        accounts.extend(numbered("client", "contract", self.client_contracts));
+        accounts.extend(numbered("worker", "contract", self.worker_contracts));
         accounts
     }
+}
+
+fn numbered<const N: usize>(
+    who: &'static str,
+    what: &'static str,
+    all: [Address; N],
+) -> impl Iterator<Item = (String, Address)> {
+    all.into_iter().enumerate().map(move |(number, address)| (format!("{who} {number}'s {what}"), address))
 }
 
 /// The books of a network.
 #[derive(Debug, Clone, Serialize)]
 pub struct Books {
-    /// Adjusted tokens that the client's contract counts.
+    /// Adjusted tokens that the clients' contracts count, together.
     pub tokens_charged: u64,
+    /// The same of each client.
+    pub tokens_by_client: Vec<u64>,
     /// Adjusted tokens that the workers' contracts count, together.
     pub tokens_paid: u64,
     /// The same of each worker.
     pub tokens_by_worker: Vec<u64>,
-    /// What the client paid in less what came back, in nanoTON.
+    /// What the clients paid in less what came back, in nanoTON.
     pub charged_nano: u64,
     /// What the workers' contracts paid out, in nanoTON.
     pub paid_nano: u64,
+    /// What the proxy's contract paid out to its owner, in nanoTON: the commission and the stake.
+    pub owner_nano: u64,
+    /// The stake.
+    pub stake_nano: u64,
     /// Price of a token, and what of it is the worker's, in nanoTON.
     pub price_nano: u64,
     /// What of the price is the worker's.
@@ -104,23 +115,29 @@ pub struct Books {
 
 impl Books {
     pub(super) async fn read(chain: &dyn Chain, owners: &Owners) -> Result<Self, Failure> {
-        let client = state(chain, &owners.client_contract, ClientState::parse).await?;
         let proxy = state(chain, &owners.proxy_contract, ProxyState::parse).await?;
-        let mut tokens_by_worker = Vec::new();
+        let (mut tokens_by_client, mut tokens_by_worker) = (Vec::new(), Vec::new());
         let mut open = Vec::new();
-        note_open(&mut open, "client", client.as_ref().map(|state| state.state));
         note_open(&mut open, "proxy", proxy.as_ref().map(|state| state.state));
+        for contract in &owners.client_contracts {
+            let client = state(chain, contract, ClientState::parse).await?;
+            note_open(&mut open, "client", client.as_ref().map(|state| state.state));
+            tokens_by_client.push(client.map_or(0, |state| state.tokens_used));
+        }
         for contract in &owners.worker_contracts {
             let worker = state(chain, contract, WorkerState::parse).await?;
             note_open(&mut open, "worker", worker.as_ref().map(|state| state.state));
             tokens_by_worker.push(worker.map_or(0, |state| state.tokens));
         }
         let mut books = Self {
-            tokens_charged: client.map_or(0, |state| state.tokens_used),
+            tokens_charged: tokens_by_client.iter().sum(),
+            tokens_by_client,
             tokens_paid: tokens_by_worker.iter().sum(),
             tokens_by_worker,
             charged_nano: 0,
             paid_nano: 0,
+            owner_nano: 0,
+            stake_nano: owners.stake,
             price_nano: owners.price,
             worker_fee_nano: owners.fee,
             fees_nano: 0,
@@ -161,13 +178,16 @@ impl Books {
             let (paid_in, returned) = history.iter().fold((0, 0), |sums, transaction| moved(sums, transaction, owners));
             self.charged_nano = paid_in - returned;
         }
+        // The proxy's contract pays owners itself, in payments of the exact amount.
+        let payouts = history.iter().filter_map(|transaction| transaction.in_message.as_ref()).filter(|message| {
+            let is_payout = matches!(Note::parse(&message.body), Ok(Note::Payout { .. }));
+            is_payout && from(&message.kind) == Some(owners.proxy_contract)
+        });
+        let paid = payouts.map(value).sum::<u64>();
         if owners.earners.contains(&address) {
-            // The proxy's contract pays a worker's owner itself, in a payment of the exact amount.
-            let payouts = history.iter().filter_map(|transaction| transaction.in_message.as_ref()).filter(|message| {
-                let is_payout = matches!(Note::parse(&message.body), Ok(Note::Payout { .. }));
-                is_payout && from(&message.kind) == Some(owners.proxy_contract)
-            });
-            self.paid_nano += payouts.map(value).sum::<u64>();
+            self.paid_nano += paid;
+        } else if address == owners.owner {
+            self.owner_nano += paid;
         }
         Ok(())
     }
@@ -182,15 +202,15 @@ impl Books {
         self.open.is_empty()
     }
 
-    /// The equality, and what else must hold.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        let commission = self.tokens_charged * (self.price_nano - self.worker_fee_nano);
+    /// The equality, and what else must hold. `counted` are the adjusted tokens that each client counted by itself.
+    pub(super) fn check(&self, counted: &[u64]) -> Result<(), Failure> {
         let holds = [
             (self.tokens_charged > 0, "nothing was charged at all"),
             (
                 self.tokens_charged == self.tokens_paid,
                 "clients were charged for other tokens than workers were paid for",
             ),
+            (self.tokens_by_client == counted, "a client was charged for other tokens than it counted"),
             (
                 self.charged_nano == self.tokens_charged * self.price_nano,
                 "the client was not charged the price of its tokens",
@@ -199,13 +219,18 @@ impl Books {
                 self.paid_nano == self.tokens_paid * self.worker_fee_nano,
                 "the workers were not paid the price of their tokens",
             ),
-            (self.charged_nano == self.paid_nano + commission, "charges are not payouts and commission"),
+            (
+                self.charged_nano + self.stake_nano == self.paid_nano + self.owner_nano,
+                "charges are not payouts and what the owner received",
+            ),
             (self.open.is_empty(), "contracts are open"),
             (self.unexplained.is_empty(), "a balance is not what its transactions say"),
         ];
         match holds.iter().find(|(holds, _)| !holds) {
             None => Ok(()),
-            Some((_, what)) => Err(format!("{what}: {}", serde_json::to_string_pretty(self)?).into()),
+            Some((_, what)) => {
+                Err(format!("{what}; the clients counted {counted:?}: {}", serde_json::to_string_pretty(self)?).into())
+            }
         }
     }
 }
@@ -242,7 +267,7 @@ async fn history(chain: &dyn Chain, address: &Address, account: &Account) -> Res
 /// What a client's contract says was paid in, and what came back.
 fn moved((paid_in, returned): (u64, u64), transaction: &Transaction, owners: &Owners) -> (u64, u64) {
     let Some(message) = &transaction.in_message else { return (paid_in, returned) };
-    if from(&message.kind) != Some(owners.client_contract) {
+    if !from(&message.kind).is_some_and(|from| owners.client_contracts.contains(&from)) {
         return (paid_in, returned);
     }
     let Ok(Note::Client(note)) = Note::parse(&message.body) else { return (paid_in, returned) };

@@ -14,16 +14,27 @@ pub(super) enum Name {
     Proxy,
     /// By number, from zero.
     Worker(usize),
-    Client,
+    /// By number, from zero.
+    Client(usize),
 }
+
+/// How many clients there are: the first asks for receipts, the second takes workers of any kind.
+pub(super) const CLIENTS: usize = 2;
 
 /// How many workers there are, each with an owner and a price of its own.
 pub(super) const WORKERS: usize = 3;
 
 impl Name {
     /// All that can be killed.
-    pub(super) const ALL: [Self; WORKERS + 3] =
-        [Self::Devnet, Self::Proxy, Self::Worker(0), Self::Worker(1), Self::Worker(2), Self::Client];
+    pub(super) const ALL: [Self; 2 + WORKERS + CLIENTS] = [
+        Self::Devnet,
+        Self::Proxy,
+        Self::Worker(0),
+        Self::Worker(1),
+        Self::Worker(2),
+        Self::Client(0),
+        Self::Client(1),
+    ];
 }
 
 impl fmt::Display for Name {
@@ -32,7 +43,7 @@ impl fmt::Display for Name {
             Self::Devnet => f.write_str("devnet"),
             Self::Proxy => f.write_str("proxy"),
             Self::Worker(number) => write!(f, "worker-{number}"),
-            Self::Client => f.write_str("client"),
+            Self::Client(number) => write!(f, "client-{number}"),
         }
     }
 }

@@ -23,7 +23,7 @@ use ed25519_dalek::SigningKey;
 use tokio::runtime::Runtime;
 
 use super::books::{Books, Owners};
-use super::node::{Name, Node, WORKERS};
+use super::node::{CLIENTS, Name, Node, WORKERS};
 use super::{Failure, http};
 use crate::ScriptedEngine;
 
@@ -42,6 +42,8 @@ pub(super) struct Plan<'a> {
     pub(super) worker_fee: u64,
     /// How many workers there are: at most [`WORKERS`].
     pub(super) workers: usize,
+    /// How many clients there are: at most [`CLIENTS`].
+    pub(super) clients: usize,
 }
 
 /// What each wallet begins with, in TON.
@@ -61,7 +63,7 @@ const PROTOCOLS: [u32; WORKERS] = [100, 2, 100];
 pub(super) struct Stage {
     binary: PathBuf,
     folder: PathBuf,
-    api: SocketAddr,
+    apis: Vec<SocketAddr>,
     chain_url: String,
     nodes: Vec<(Name, Node)>,
     owners: Owners,
@@ -76,7 +78,7 @@ struct Ports {
     devnet: u16,
     clients: u16,
     workers: u16,
-    api: u16,
+    apis: Vec<u16>,
 }
 
 impl Stage {
@@ -94,13 +96,14 @@ impl Stage {
                 (Some(engine), addr)
             }
         };
-        let ports = Ports { devnet: free()?, clients: free()?, workers: free()?, api: free()? };
+        let apis = (0..plan.clients).map(|_| free()).collect::<Result<Vec<_>, _>>()?;
+        let ports = Ports { devnet: free()?, clients: free()?, workers: free()?, apis };
         let chain_url = format!("http://127.0.0.1:{}", ports.devnet);
         let keys = Keys::make(folder)?;
         let mut stage = Self {
             binary: binary.to_owned(),
             folder: folder.to_owned(),
-            api: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.api)),
+            apis: ports.apis.iter().map(|&port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect(),
             chain_url: chain_url.clone(),
             nodes: Vec::new(),
             owners: keys.owners(),
@@ -119,7 +122,8 @@ impl Stage {
         let root = stage.found(&keys, &ports, plan)?;
         stage.write_configs(&keys, &ports, root, engine_addr, plan.workers)?;
         let workers = (0..plan.workers).map(|number| (Name::Worker(number), "worker"));
-        for (name, command) in [(Name::Proxy, "proxy")].into_iter().chain(workers).chain([(Name::Client, "client")]) {
+        let clients = (0..plan.clients).map(|number| (Name::Client(number), "client"));
+        for (name, command) in [(Name::Proxy, "proxy")].into_iter().chain(workers).chain(clients) {
             let config = stage.path(&format!("{name}.toml"));
             stage.node(name, &[command, "--config", &config])?;
             stage.start(name)?;
@@ -128,18 +132,20 @@ impl Stage {
     }
 
     /// Where apps connect.
-    pub(super) const fn api(&self) -> SocketAddr {
-        self.api
+    pub(super) fn apis(&self) -> &[SocketAddr] {
+        &self.apis
     }
 
-    /// Waits until an app gets an answer.
+    /// Waits until an app of each client gets an answer.
     pub(super) fn wait_until_served(&mut self) -> Result<(), Failure> {
         let model = &self.model;
         let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hello"}}]}}"#);
-        let api = self.api;
-        self.patiently("an answer through the whole network", |_| {
-            http::ask(api, "POST /v1/chat/completions", &body).is_ok_and(|reply| reply.status == 200)
-        })
+        for api in self.apis.clone() {
+            self.patiently("an answer through the whole network", |_| {
+                http::ask(api, "POST /v1/chat/completions", &body).is_ok_and(|reply| reply.status == 200)
+            })?;
+        }
+        Ok(())
     }
 
     /// The processes that a request passes through.
@@ -157,10 +163,27 @@ impl Stage {
         self.start(name)
     }
 
-    /// The client leaves with its money, the workers cash what they earned, everybody closes.
+    /// What each client counted, in adjusted tokens, once nothing of its requests is open any more.
+    pub(super) fn counted(&mut self) -> Result<Vec<u64>, Failure> {
+        let mut counted = Vec::new();
+        for api in self.apis.clone() {
+            let mut last = Err("nothing was asked".into());
+            self.patiently("a client to know what each request cost", |_| {
+                last = counts(api);
+                matches!(last, Ok((_, 0)))
+            })
+            .map_err(|error| format!("{error}; {last:?}"))?;
+            counted.push(last?.0);
+        }
+        Ok(counted)
+    }
+
+    /// The clients leave with their money, the workers cash what they earned, everybody closes.
     pub(super) fn close(&mut self) -> Result<(), Failure> {
-        let client = self.path("client.toml");
-        self.cocoon(&["client", "close", "--config", &client, "--wait"])?;
+        for number in 0..self.apis.len() {
+            let client = self.path(&format!("{}.toml", Name::Client(number)));
+            self.cocoon(&["client", "close", "--config", &client, "--wait"])?;
+        }
         // The last payment is signed once the proxy's books are committed; cashing is what owners do by command.
         let workers = self.numbers().map(|number| self.path(&format!("{}.toml", Name::Worker(number))));
         let workers: Vec<_> = workers.collect();
@@ -276,14 +299,14 @@ impl Stage {
         engine: SocketAddr,
         workers: usize,
     ) -> Result<(), Failure> {
-        let [proxy, client] = [Name::Proxy, Name::Client].map(|name| self.path(&name.to_string()));
+        let proxy = self.path(&Name::Proxy.to_string());
         let (simulated, chain) = (self.path("simulated-tee"), &self.chain_url);
         let common = format!(
             "[attestation]\ninsecure_simulated_tee = {simulated:?}\n\n[chain]\nroot = \"{}\"\ndevnet = {chain:?}\n\
              insecure_reported = true\npoll_s = 1\n",
             root.raw()
         );
-        let Ports { clients, workers: worker_port, api, .. } = ports;
+        let Ports { clients, workers: worker_port, apis, .. } = ports;
         let (owner, model) = (keys.owner.address().raw(), &self.model);
         fs::write(
             self.folder.join("proxy.toml"),
@@ -308,14 +331,20 @@ impl Stage {
                 ),
             )?;
         }
-        let key = self.path("client.key");
-        fs::write(
-            self.folder.join("client.toml"),
-            format!(
-                "data_dir = {client:?}\n\n{common}\n[wallet]\nkey_file = {key:?}\n\n[client]\nlisten = \"127.0.0.1:{api}\"\n\n\
-                 [client.budget]\nper_request = \"5\"\nper_day = \"100\"\nstake = \"5\"\n"
-            ),
-        )?;
+        for (number, api) in apis.iter().enumerate() {
+            let name = Name::Client(number);
+            let (folder, key) = (self.path(&name.to_string()), self.path(&payer_key(number)));
+            // Only who goes without receipts is served by an original worker.
+            let receipts = number == 0;
+            fs::write(
+                self.folder.join(format!("{name}.toml")),
+                format!(
+                    "data_dir = {folder:?}\n\n{common}\n[wallet]\nkey_file = {key:?}\n\n[client]\n\
+                     listen = \"127.0.0.1:{api}\"\n\n[client.budget]\nper_request = \"5\"\nper_day = \"100\"\n\
+                     stake = \"5\"\nreceipts = {receipts}\n"
+                ),
+            )?;
+        }
         Ok(())
     }
 
@@ -393,8 +422,8 @@ pub(super) struct Keys {
     pub(super) owner: Wallet,
     /// Own the workers.
     pub(super) earners: [Wallet; WORKERS],
-    /// Pays.
-    pub(super) payer: Wallet,
+    /// Pay.
+    pub(super) payers: [Wallet; CLIENTS],
     /// What the simulated TEE derives for the proxy and for each worker.
     pub(super) proxy: NodeKeys,
     pub(super) worker: NodeKeys,
@@ -415,8 +444,8 @@ impl Keys {
         };
         Ok(Self {
             owner: wallet("owner.key", 1)?,
-            payer: wallet("client.key", 2)?,
-            earners: [wallet(&earner_key(0), 3)?, wallet(&earner_key(1), 4)?, wallet(&earner_key(2), 5)?],
+            payers: [wallet(&payer_key(0), 2)?, wallet(&payer_key(1), 3)?],
+            earners: [wallet(&earner_key(0), 4)?, wallet(&earner_key(1), 5)?, wallet(&earner_key(2), 6)?],
             proxy: node(Role::Proxy)?,
             worker: node(Role::Worker)?,
         })
@@ -431,7 +460,7 @@ impl Keys {
         Owners {
             owner: self.owner.address(),
             earners: self.earners.each_ref().map(Wallet::address),
-            payer: self.payer.address(),
+            payers: self.payers.each_ref().map(Wallet::address),
             proxy_wallet: Self::node_wallet(&self.proxy, &self.owner).address(),
             worker_wallets: self.earners.each_ref().map(|owner| Self::node_wallet(&self.worker, owner).address()),
             ..Owners::default()
@@ -453,11 +482,29 @@ impl Owners {
         for (contract, owner) in self.worker_contracts.iter_mut().zip(self.earners) {
             *contract = worker(owner)?;
         }
-        self.client_contract = client_state_init(self.payer, proxy, &payment, params)?.address();
+        for (contract, payer) in self.client_contracts.iter_mut().zip(self.payers) {
+            *contract = client_state_init(payer, proxy, &payment, params)?.address();
+        }
         self.price = params.price_per_token.get();
         self.fee = params.worker_fee_per_token.get();
+        self.stake = params.min_proxy_stake.get();
         Ok(())
     }
+}
+
+/// What a client counted of its use of all proxies, and what it still holds for requests whose end it does not know.
+fn counts(api: SocketAddr) -> Result<(u64, u64), Failure> {
+    let reply = http::ask(api, "GET /v1/budget", "")?;
+    let told: serde_json::Value = serde_json::from_str(&reply.body)?;
+    let contracts = told["contracts"].as_array().ok_or("a budget without contracts")?;
+    let sum = |what: &str| contracts.iter().map(|row| row[what].as_u64().ok_or("a contract without counts")).sum();
+    let (counted, held): (Result<u64, _>, Result<u64, _>) = (sum("tokens_counted"), sum("tokens_held"));
+    Ok((counted?, held?))
+}
+
+/// Where a client's key lies.
+fn payer_key(number: usize) -> String {
+    format!("payer-{number}.key")
 }
 
 /// Where the key of a worker's owner lies.

@@ -42,10 +42,10 @@ pub(super) struct Traffic {
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Traffic {
-    /// Starts so many apps.
-    pub(super) fn start(api: SocketAddr, apps: usize, seed: u64) -> Self {
+    /// Starts so many apps, each with a client of its own choice.
+    pub(super) fn start(apis: &[SocketAddr], apps: usize, seed: u64) -> Self {
         let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Counts::default())));
-        let app = |number: usize| {
+        let app = |(number, &api): (usize, &SocketAddr)| {
             let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
             let mut random = StdRng::seed_from_u64(seed.wrapping_add(number as u64).wrapping_add(1));
             std::thread::spawn(move || {
@@ -59,7 +59,7 @@ impl Traffic {
                 }
             })
         };
-        let apps = (0..apps).map(app).collect();
+        let apps = apis.iter().cycle().take(apps).enumerate().map(app).collect();
         Self { stop, counts, apps }
     }
 
@@ -105,9 +105,11 @@ fn one(api: SocketAddr, random: &mut StdRng) -> Ended {
         2..=4 if !stream => with_all_kinds(random),
         _ => format!(r#"sim:{{\"kind\":\"tokens\",\"count\":{tokens},\"delay_ms\":{}}}"#, random.random_range(0..20)),
     };
+    // Some are in a hurry: they name a deadline, which may end in the middle of an answer.
+    let timeout = if random.random_bool(0.2) { random.random_range(0.05..0.5) } else { 60.0 };
     let words = "word ".repeat(random.random_range(1..60));
     let body = format!(
-        r#"{{"model":"{MODEL}","user":"{what}","max_tokens":64,"stream":{stream},"stream_options":{{"include_usage":true}},"messages":[{{"role":"user","content":"{words}"}}]}}"#
+        r#"{{"model":"{MODEL}","user":"{what}","max_tokens":64,"timeout":{timeout:.3},"stream":{stream},"stream_options":{{"include_usage":true}},"messages":[{{"role":"user","content":"{words}"}}]}}"#
     );
     let body = if stream { body } else { body.replace(r#","stream_options":{"include_usage":true}"#, "") };
     if random.random_bool(0.25) {
