@@ -192,33 +192,10 @@ impl Desk {
         let view = by.budget.account(contract);
         let own = Own { counted: view.counted, open: view.open };
         let rules = self.rules(parties);
-        let step = match serve(look, own, &rules) {
-            Step::Ready => {
-                self.stand(&contract, self.ready(look, parties));
-                return Ok(Next::Usual);
-            }
-            Step::Unusable(why) => return self.unusable(parties, &why),
-            step @ (Step::Deploy { .. } | Step::TopUp { .. } | Step::SetSecret | Step::RaiseStake) => step,
-        };
+        let step = serve(look, own, &rules);
         // A proxy that demands what was not used is told so in its session; here it only gets nothing more.
-        if view.differs.is_some() {
-            self.stand(&contract, self.ready(look, parties));
-            return Ok(Next::Usual);
-        }
-        match self.may_fund(parties, look) {
-            Ok(true) => {}
-            Ok(false) => return Ok(Next::Soon),
-            // One that has something left may use it up.
-            Err(_) if can_serve(look) => {
-                self.stand(&contract, Standing::Ready);
-                return Ok(Next::Usual);
-            }
-            // A proxy that came and went left nothing to remember.
-            Err(_) if look.found == Found::Nothing && !self.is_wanted(&contract) => return Ok(Next::Never),
-            Err(why) => {
-                self.stand(&contract, Standing::Trouble(why));
-                return Ok(Next::Usual);
-            }
+        if let Some(next) = self.instead_of(&step, parties, look, view.differs.is_some())? {
+            return Ok(next);
         }
         if !can_serve(look) {
             self.stand(&contract, Standing::Busy(words_of(&step).to_owned()));
@@ -236,6 +213,39 @@ impl Desk {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What happens instead of a step that sends money: there is none, or something is in its way.
+    fn instead_of(
+        &self,
+        step: &Step,
+        parties: &Parties,
+        look: &Look,
+        is_refused: bool,
+    ) -> Result<Option<Next>, DeskError> {
+        let contract = parties.contract;
+        let standing = match step {
+            Step::Unusable(why) => return self.unusable(parties, why).map(Some),
+            Step::Ready => self.ready(look, parties),
+            Step::Deploy { .. } | Step::TopUp { .. } | Step::SetSecret | Step::RaiseStake if is_refused => {
+                self.ready(look, parties)
+            }
+            Step::Deploy { .. } | Step::TopUp { .. } | Step::SetSecret | Step::RaiseStake => {
+                match self.may_fund(parties, look) {
+                    Ok(true) => return Ok(None),
+                    Ok(false) => return Ok(Some(Next::Soon)),
+                    // One that has something left may use it up.
+                    Err(_) if can_serve(look) => Standing::Ready,
+                    // A proxy that came and went left nothing to remember.
+                    Err(_) if look.found == Found::Nothing && !self.is_wanted(&contract) => {
+                        return Ok(Some(Next::Never));
+                    }
+                    Err(why) => Standing::Trouble(why),
+                }
+            }
+        };
+        self.stand(&contract, standing);
+        Ok(Some(Next::Usual))
     }
 
     /// How a contract stands that needs nothing, or gets nothing.
