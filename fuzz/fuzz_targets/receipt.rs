@@ -7,33 +7,12 @@
 use std::sync::LazyLock;
 
 use cocoon_receipt::limits::TOKENS_MAX;
-use cocoon_receipt::{ModelHashes, Outcome, Receipt, ReceiptFile, SignedReceipt};
-use cocoon_units::{AdjustedUsage, Coefficient, Multipliers, Usage};
+use cocoon_receipt::{Receipt, ReceiptFile, SignedReceipt};
 use ed25519_dalek::{Signer, SigningKey};
 
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[3; 32]));
 
-static BODY: LazyLock<String> = LazyLock::new(|| {
-    let usage = Usage { prompt: 34, cached: 10, completion: 5, reasoning: 1 };
-    let (coefficient, multipliers) = (Coefficient::ONE, Multipliers::default());
-    let receipt = Receipt {
-        id: [1; 32],
-        proxy: "0:1f".to_owned(),
-        model: "m".to_owned(),
-        hashes: ModelHashes::default(),
-        status: 200,
-        outcome: Outcome::Complete,
-        usage,
-        adjusted: usage.adjust(coefficient, &multipliers).unwrap_or_else(|_| AdjustedUsage::default()),
-        coefficient,
-        multipliers,
-        started_unix_ms: 1,
-        ended_unix_ms: 2,
-        request_hmac: [8; 32],
-        answer_hmac: [9; 32],
-    };
-    receipt.sign(&KEY).unverified_body().to_owned()
-});
+static BODY: LazyLock<String> = LazyLock::new(|| Receipt::example().sign(&KEY).unverified_body().to_owned());
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Ok(receipt) = SignedReceipt::from_bytes(data) {

@@ -7,8 +7,7 @@
 
 use std::hint::black_box;
 
-use cocoon_receipt::{BodyDigest, Hash, How, ModelHashes, Outcome, Receipt, SignedReceipt};
-use cocoon_units::{Coefficient, Multipliers, Usage};
+use cocoon_receipt::{BodyDigest, Receipt, SignedReceipt};
 use ed25519_dalek::{Signer, SigningKey};
 
 const ROUNDS: usize = 9;
@@ -18,7 +17,7 @@ const MEBIBYTE: usize = 1 << 20;
 fn main() {
     let key = SigningKey::from_bytes(&[3; 32]);
     let verifying = key.verifying_key();
-    let receipt = receipt();
+    let receipt = Receipt::example();
     let bytes = receipt.sign(&key).to_bytes();
     let message = &bytes[96..];
     let signature = key.sign(message);
@@ -51,29 +50,6 @@ fn main() {
         println!("read and verify        {verify:8.2} µs   (Ed25519 alone {bare_verify:.2} µs)");
         println!("digest of a body       {digest:8.1} µs a MiB");
         println!("bytes that travel      {:8}", bytes.len());
-    }
-}
-
-/// Of a worker that knows all its files, behind a proxy with a contract.
-fn receipt() -> Receipt {
-    let usage = Usage { prompt: 1_234, cached: 100, completion: 567, reasoning: 89 };
-    let (coefficient, multipliers) = (Coefficient::from_thousandths(1_250), Multipliers::default());
-    let hash = Some(Hash { sha256: [0xab; 32], how: How::Measured });
-    Receipt {
-        id: [1; 32],
-        proxy: format!("0:{}", "1f".repeat(32)),
-        model: "Qwen/Qwen3-32B@9216db5781bf21249d130ec9da846c4624c16137".to_owned(),
-        hashes: ModelHashes { weights: hash, engine: hash, tokenizer: hash, chat_template: hash },
-        status: 200,
-        outcome: Outcome::Complete,
-        usage,
-        adjusted: usage.adjust(coefficient, &multipliers).unwrap(),
-        coefficient,
-        multipliers,
-        started_unix_ms: 1_763_900_000_000,
-        ended_unix_ms: 1_763_900_001_250,
-        request_hmac: [8; 32],
-        answer_hmac: [9; 32],
     }
 }
 

@@ -53,6 +53,8 @@
 mod body;
 mod digest;
 mod error;
+#[cfg(feature = "example")]
+mod example;
 mod file;
 pub mod limits;
 mod receipt;

@@ -1,6 +1,6 @@
 //! A receipt, and what a worker that runs another program could make of it.
 
-use cocoon_receipt::{Hash, How, ModelHashes, Outcome, Receipt};
+use cocoon_receipt::{ModelHashes, Receipt};
 use cocoon_units::{Coefficient, Multiplier, Multipliers, Usage};
 use ed25519_dalek::SigningKey;
 
@@ -10,7 +10,6 @@ pub(crate) fn key() -> SigningKey {
 
 /// Of a coefficient and multipliers that change every kind.
 pub(crate) fn receipt() -> Receipt {
-    let usage = Usage { prompt: 34, cached: 10, completion: 8, reasoning: 3 };
     let coefficient = Coefficient::from_thousandths(1_500);
     let multipliers = Multipliers {
         prompt: Multiplier::from_ten_thousandths(10_000),
@@ -18,27 +17,14 @@ pub(crate) fn receipt() -> Receipt {
         completion: Multiplier::from_ten_thousandths(80_000),
         reasoning: Multiplier::from_ten_thousandths(40_000),
     };
-    Receipt {
-        id: [1; 32],
-        proxy: format!("0:{}", "1f".repeat(32)),
-        model: "Qwen/Qwen3-0.6B@c1899de:9a".to_owned(),
-        hashes: ModelHashes {
-            weights: Some(Hash { sha256: [4; 32], how: How::Measured }),
-            engine: Some(Hash { sha256: [5; 32], how: How::Declared }),
-            tokenizer: Some(Hash { sha256: [6; 32], how: How::Measured }),
-            chat_template: None,
-        },
-        status: 200,
-        outcome: Outcome::Complete,
-        usage,
-        adjusted: usage.adjust(coefficient, &multipliers).unwrap(),
-        coefficient,
-        multipliers,
-        started_unix_ms: 1_763_900_000_000,
-        ended_unix_ms: 1_763_900_001_250,
-        request_hmac: [8; 32],
-        answer_hmac: [9; 32],
-    }
+    let example = Receipt::example();
+    let hashes = ModelHashes { chat_template: None, ..example.hashes };
+    Receipt { hashes, coefficient, multipliers, ..example }.with_usage(Usage {
+        prompt: 34,
+        cached: 10,
+        completion: 8,
+        reasoning: 3,
+    })
 }
 
 /// The signed text, to be forged.
