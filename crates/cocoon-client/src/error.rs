@@ -148,7 +148,7 @@ impl RequestError {
         if let Self::BadRequest { param, .. } = self {
             return *param;
         }
-        if let Self::BadBody(BodyError::BadField { field, .. }) = self {
+        if let Self::BadBody(BodyError::BadField { field, .. } | BodyError::LimitsDiffer { field, .. }) = self {
             return Some(field);
         }
         (self.code() == FailureCode::ModelNotFound.as_str()).then_some("model")

@@ -326,8 +326,9 @@ pub const DESK_SPREAD_MAX: usize = 2;
 /// this client nothing; then it asks for the refund.
 pub const DESK_OLD_CONTRACT_S: u32 = 600;
 
-/// How long a proxy may take to sign a refund: its requests in flight, and the commit of what was used.
-pub const DESK_GRANT_WAIT: Duration = Duration::from_secs(90);
+/// How long a proxy may take to sign a refund: its requests in flight, and a commit that covers that this client leaves. By
+/// default that is begun within a minute, and what was begun just before has to be seen on chain first.
+pub const DESK_GRANT_WAIT: Duration = Duration::from_secs(120);
 
 /// Least pause between two registrations on chain for one proxy (long authorization): each costs 0.011 TON, and a proxy
 /// decides how often it asks.

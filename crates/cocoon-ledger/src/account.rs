@@ -45,6 +45,18 @@ pub struct Marks {
     pub committed: AdjustedTokens,
 }
 
+/// Whether a payer stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It may use what its contract secures.
+    #[default]
+    Open,
+    /// It uses nothing more, and the chain does not vouch for that yet: a disk that is set back may forget it.
+    Leaving,
+    /// The chain does: a last charge may be signed.
+    Left,
+}
+
 /// A payer's account at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PayerView {
@@ -56,6 +68,8 @@ pub struct PayerView {
     pub reserved: AdjustedTokens,
     /// Reservations that are open.
     pub open: u64,
+    /// Whether it stays.
+    pub standing: Standing,
 }
 
 /// What both kinds of accounts have.
@@ -75,6 +89,8 @@ pub(crate) struct Account {
 pub(crate) struct Payer {
     pub(crate) account: Account,
     pub(crate) credit: Credit,
+    /// The first commit that covers that this payer leaves; none while it stays.
+    pub(crate) shut_by: Option<u32>,
     /// In memory only: reservations end with the process.
     pub(crate) reserved: AdjustedTokens,
     /// In memory only.
@@ -101,7 +117,7 @@ impl Account {
 
 impl Payer {
     pub(crate) fn new(name: &str, credit: Credit) -> Self {
-        Self { account: Account::new(name), credit, reserved: AdjustedTokens::ZERO, open: 0 }
+        Self { account: Account::new(name), credit, shut_by: None, reserved: AdjustedTokens::ZERO, open: 0 }
     }
 
     /// What has been used of the limit. Tokens that the chain has charged are used even if they are not known here.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cocoon_units::AdjustedTokens;
 
 use crate::account::Credit;
-use crate::reservation::Spent;
+use crate::reservation::{Run, Spent};
 
 /// Appends to a buffer.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Writer {
     }
 
     pub(crate) fn spent(&mut self, spent: &Spent) -> &mut Self {
-        self.array(&spent.id).u64(spent.opened_at).bytes(&spent.receipt)
+        self.array(&spent.id).u64(spent.run.0).u64(spent.opened_at).bytes(&spent.receipt)
     }
 }
 
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn spent(&mut self) -> Option<Spent> {
-        Some(Spent { id: self.array()?, opened_at: self.u64()?, receipt: self.bytes()? })
+        Some(Spent { id: self.array()?, run: Run(self.u64()?), opened_at: self.u64()?, receipt: self.bytes()? })
     }
 
     fn slice(&mut self) -> Option<&'a [u8]> {

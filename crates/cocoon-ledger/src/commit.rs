@@ -47,6 +47,16 @@ pub enum RolledBack {
         /// The number of both.
         number: u32,
     },
+    /// The chain has paid a worker for what this ledger has not committed, and so never signed.
+    #[error(
+        "the ledger has been rolled back: the chain has paid a worker for {on_chain} tokens, this database has committed {ours}. Put the newest database back, or drain this proxy's contract and start a new one: nothing above what is signed can be charged any more"
+    )]
+    Overpaid {
+        /// Tokens of the worker's contract.
+        on_chain: u64,
+        /// Tokens committed here.
+        ours: u64,
+    },
     /// The chain has no commit, although this ledger saw one there.
     #[error(
         "the chain has no commit of this ledger, which saw its commit {ours} there: see that it is the chain this proxy was running with, and that its history can be read"
@@ -66,7 +76,7 @@ pub(crate) struct Commits {
     begun: u32,
     /// The number of the newest that was seen on chain; 0 if there is none.
     seen: u32,
-    /// Tokens were counted that no commit covers.
+    /// Something is to be vouched for that no commit covers.
     has_news: bool,
 }
 
@@ -85,6 +95,16 @@ impl Commits {
     pub(crate) fn next(&self) -> Option<u32> {
         let is_under_way = self.begun > self.seen;
         if self.has_news && !is_under_way { self.begun.checked_add(1) } else { None }
+    }
+
+    /// The number of the first one that covers what comes next.
+    pub(crate) fn covering(&self) -> Option<u32> {
+        self.begun.checked_add(1)
+    }
+
+    /// Whether that one, or a later one, was seen.
+    pub(crate) fn has_seen(&self, number: u32) -> bool {
+        number <= self.seen
     }
 
     /// Begins the one that [`Self::next`] gave; `false` if it is another.

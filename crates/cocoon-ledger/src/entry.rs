@@ -5,7 +5,7 @@ use cocoon_units::AdjustedTokens;
 
 use crate::account::{Credit, PayeeId, PayerId};
 use crate::codec::{Reader, Writer};
-use crate::reservation::Spent;
+use crate::reservation::{Run, Spent};
 
 /// One change. What a crash ends anyway, reservations, is not among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub(crate) enum Entry {
         credit: Credit,
     },
     PayerClosed {
+        payer: PayerId,
+    },
+    /// The payer leaves: it uses nothing more.
+    PayerShut {
         payer: PayerId,
     },
     PayeeOpened {
@@ -40,6 +44,7 @@ pub(crate) enum Entry {
     Voided {
         payer: PayerId,
         id: [u8; 32],
+        run: Run,
         opened_at: u64,
     },
     NoteSet {
@@ -68,11 +73,12 @@ impl Entry {
             Self::Settled { payer, payee, tokens, spent: Some(spent) } => {
                 to.u8(6).u64(payer.0).u64(payee.0).tokens(*tokens).spent(spent)
             }
-            Self::Voided { payer, id, opened_at } => to.u8(7).u64(payer.0).array(id).u64(*opened_at),
+            Self::Voided { payer, id, run, opened_at } => to.u8(7).u64(payer.0).array(id).u64(run.0).u64(*opened_at),
             Self::NoteSet { key, value: Some(value) } => to.u8(8).text(key).bytes(value),
             Self::NoteSet { key, value: None } => to.u8(9).text(key),
             Self::CommitBegun { number } => to.u8(10).u32(*number),
             Self::CommitSeen { number } => to.u8(11).u32(*number),
+            Self::PayerShut { payer } => to.u8(12).u64(payer.0),
         };
     }
 
@@ -96,11 +102,17 @@ impl Entry {
                 tokens: from.tokens()?,
                 spent: Some(from.spent()?),
             },
-            7 => Self::Voided { payer: PayerId(from.u64()?), id: from.array()?, opened_at: from.u64()? },
+            7 => Self::Voided {
+                payer: PayerId(from.u64()?),
+                id: from.array()?,
+                run: Run(from.u64()?),
+                opened_at: from.u64()?,
+            },
             8 => Self::NoteSet { key: from.text()?, value: Some(from.bytes()?) },
             9 => Self::NoteSet { key: from.text()?, value: None },
             10 => Self::CommitBegun { number: from.u32()? },
             11 => Self::CommitSeen { number: from.u32()? },
+            12 => Self::PayerShut { payer: PayerId(from.u64()?) },
             _ => return None,
         })
     }

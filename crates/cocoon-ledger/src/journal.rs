@@ -29,6 +29,7 @@ use crate::batch::{Batch, Written};
 use crate::codec::{Reader, Writer};
 use crate::entry::Entry;
 use crate::limits::{CACHE_BYTES, COMPACT_BYTES_MIN, SNAPSHOT_PART_BYTES};
+use crate::reservation::Run;
 use crate::state::State;
 
 use seal::Sealer;
@@ -69,8 +70,8 @@ pub enum JournalError {
         /// The number of the first entry that cannot be read.
         seq: u64,
     },
-    /// A newer program wrote it.
-    #[error("the journal has version {found}, this program knows {known}: start it with a newer program")]
+    /// Another version of the program wrote it.
+    #[error("the journal has version {found}, this program knows {known}: start it with the program that wrote it")]
     Version {
         /// What the file says.
         found: u32,
@@ -97,7 +98,8 @@ impl Journal {
     /// # Errors
     ///
     /// [`JournalError`], whenever not everything can be read: a proxy does not guess.
-    pub fn open(backend: impl StorageBackend, key: &[u8; 32], salts: Salts) -> Result<(Self, State), JournalError> {
+    pub fn open(backend: impl StorageBackend, key: &[u8; 32], mut salts: Salts) -> Result<(Self, State), JournalError> {
+        let run = Run::of(&salts());
         clear_unfinished(&backend).map_err(redb::Error::from).map_err(store)?;
         let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(store)?;
         let mut journal = Self {
@@ -114,7 +116,7 @@ impl Journal {
             Some(header) => journal.replay(&header)?,
             None => journal.write_new()?,
         }
-        let state = journal.state.clone();
+        let state = State { run, ..journal.state.clone() };
         Ok((journal, state))
     }
 
@@ -288,6 +290,7 @@ impl Moved {
                 Entry::PayerOpened { .. }
                 | Entry::CreditSet { .. }
                 | Entry::PayerClosed { .. }
+                | Entry::PayerShut { .. }
                 | Entry::PayeeOpened { .. }
                 | Entry::PayeeClosed { .. }
                 | Entry::Voided { .. }

@@ -6,12 +6,14 @@ use std::fmt;
 use bytes::Bytes;
 use cocoon_units::AdjustedTokens;
 
-use crate::account::{Account, Credit, HasAccount, Marks, PayeeId, Payer, PayerId, PayerView};
+use crate::account::{Account, Credit, HasAccount, Marks, PayeeId, Payer, PayerId, PayerView, Standing};
 use crate::batch::{Batch, Written};
 use crate::commit::{Commit, RolledBack};
 use crate::entry::Entry;
 use crate::limits::{BATCH_ENTRIES_MAX, RECEIPT_BYTES_MAX, UNWRITTEN_MAX};
-use crate::reservation::{LostRefusal, NoteRefused, Overcharge, Rejection, Reservation, Settled, Spent, SpentRequest};
+use crate::reservation::{
+    LostRefusal, NoteRefused, Overcharge, Rejection, Reservation, Run, Settled, Spent, SpentRequest,
+};
 use crate::state::State;
 
 /// Accounts of payers and payees, the open reservations between them, and what of it is on disk and on chain.
@@ -119,6 +121,17 @@ impl Ledger {
         self.state.payees.find(name).map(PayeeId)
     }
 
+    /// A payer leaves: it reserves nothing more, for good. Once the chain vouches for that ([`Standing::Left`]), nothing is
+    /// charged to it any more but what is reserved, and its last charge may be signed. The next commit covers it, and is
+    /// begun for it if for nothing else.
+    pub fn shut_payer(&mut self, payer: PayerId) {
+        if self.state.payers.get(payer.0).is_some_and(|account| account.shut_by.is_none())
+            && self.state.commits.covering().is_some()
+        {
+            self.record(Entry::PayerShut { payer });
+        }
+    }
+
     /// Forgets a payer whose contract is closed; its name is free again. Says `false`, and does nothing, while
     /// reservations of it are open.
     pub fn close_payer(&mut self, payer: PayerId) -> bool {
@@ -142,8 +155,13 @@ impl Ledger {
     #[must_use]
     pub fn payer(&self, payer: PayerId) -> PayerView {
         let Some(account) = self.state.payers.get(payer.0) else { return PayerView::default() };
-        let Payer { credit, reserved, open, .. } = *account;
-        PayerView { marks: self.marks(account), credit, reserved, open }
+        let Payer { credit, reserved, open, shut_by, .. } = *account;
+        let standing = match shut_by {
+            None => Standing::Open,
+            Some(by) if self.state.commits.has_seen(by) => Standing::Left,
+            Some(_) => Standing::Leaving,
+        };
+        PayerView { marks: self.marks(account), credit, reserved, open, standing }
     }
 
     /// What the payee has earned; nothing if its account was closed.
@@ -186,7 +204,8 @@ impl Ledger {
         if self.unwritten() >= UNWRITTEN_MAX {
             return Err(Rejection::JournalBehind);
         }
-        let account = self.state.payers.get_mut(payer.0).ok_or(Rejection::PayerClosed)?;
+        let account = self.state.payers.get_mut(payer.0).filter(|account| account.shut_by.is_none());
+        let account = account.ok_or(Rejection::PayerClosed)?;
         account.assert_sound();
         if tokens > account.free() {
             return Err(reject(account, tokens));
@@ -201,8 +220,8 @@ impl Ledger {
     /// Charges the payer what was used, never above the reservation, credits the payee with exactly that, and marks the
     /// request's id as spent.
     ///
-    /// Nothing is charged if the id is spent already, or the payee's account was closed. A client that uses an id for
-    /// two requests at a time would so get one of them for nothing: refuse an id that is in flight or
+    /// Nothing is charged if the id is spent already in the same run, or the payee's account was closed. A client that
+    /// uses an id for two requests at a time would so get one of them for nothing: refuse an id that is in flight or
     /// [spent](Self::spent) before it goes to a worker.
     pub fn settle(
         &mut self,
@@ -212,7 +231,7 @@ impl Ledger {
         spent: Option<Spent>,
     ) -> Settled {
         let (payer, reserved) = (reservation.payer, reservation.tokens);
-        let is_repeat = spent.as_ref().is_some_and(|spent| self.state.spent.get(&spent.id).is_some());
+        let is_repeat = spent.as_ref().is_some_and(|spent| self.state.spent.contains(&spent.id, spent.run));
         let Some(room) = self.state.payees.get(payee.0).map(Account::room) else {
             self.release(reservation, spent.map(|spent| (spent.id, spent.opened_at)));
             return Settled { charged: AdjustedTokens::ZERO, clamped: None, is_repeat };
@@ -224,21 +243,23 @@ impl Ledger {
         Settled { charged, clamped, is_repeat }
     }
 
-    /// Gives the whole reservation back: nothing is charged. The id of a request that a worker had, with the
+    /// Gives the whole reservation back: nothing is charged. The id of a request that a worker had in this run, with the
     /// [`seq`](Self::seq) at which it went there, is spent for nothing: its receipt cannot be handed over later.
     pub fn release(&mut self, reservation: Reservation, dispatched: Option<([u8; 32], u64)>) {
         let payer = reservation.payer;
         self.give_back(reservation, AdjustedTokens::ZERO);
+        let run = self.run();
         if let Some((id, opened_at)) = dispatched
-            && self.state.spent.get(&id).is_none()
+            && !self.state.spent.contains(&id, run)
         {
-            self.record(Entry::Voided { payer, id, opened_at });
+            self.record(Entry::Voided { payer, id, run, opened_at });
         }
     }
 
     /// Settles a request that a crash lost, from its receipt: charges what was used as far as the payer has free credit;
     /// the rest is lost to the payee. The caller has verified the receipt and the tag, and has cut `used` to what the tag
-    /// says was reserved.
+    /// says was reserved. `spent` names the run that lost it, so that a request which its client made under the same id
+    /// since then is another one.
     ///
     /// # Errors
     ///
@@ -250,14 +271,18 @@ impl Ledger {
         used: AdjustedTokens,
         spent: Spent,
     ) -> Result<Settled, LostRefusal> {
-        if self.state.spent.get(&spent.id).is_some() {
+        if self.state.spent.contains(&spent.id, spent.run) {
             return Err(LostRefusal::AlreadySpent);
         }
         let opened_at = spent.opened_at;
         if let Some(forgotten) = self.state.spent.forgotten().filter(|forgotten| opened_at <= *forgotten) {
             return Err(LostRefusal::TooOld { opened_at, forgotten });
         }
-        let free = self.state.payers.get(payer.0).ok_or(LostRefusal::AccountClosed)?.free();
+        let Some(account) = self.state.payers.get(payer.0) else { return Err(LostRefusal::AccountClosed) };
+        if account.shut_by.is_some_and(|by| self.state.commits.has_seen(by)) {
+            return Err(LostRefusal::AccountClosed);
+        }
+        let free = account.free();
         let room = self.state.payees.get(payee.0).ok_or(LostRefusal::AccountClosed)?.room();
         let charged = used.min(free).min(room);
         self.totals.open(charged);
@@ -267,10 +292,22 @@ impl Ledger {
         Ok(Settled { charged, clamped, is_repeat: false })
     }
 
-    /// What is remembered of a request that was paid for or given up.
+    /// What is remembered of a request that was paid for or given up, in whatever run.
     #[must_use]
     pub fn spent(&self, id: &[u8; 32]) -> Option<SpentRequest> {
-        self.state.spent.get(id).cloned()
+        self.state.spent.of(id).next().cloned()
+    }
+
+    /// The same of this payer's request, whoever else used its id; the dearest, if it used the id again after a crash.
+    #[must_use]
+    pub fn spent_by(&self, payer: PayerId, id: &[u8; 32]) -> Option<SpentRequest> {
+        self.state.spent.of(id).filter(|request| request.payer == payer).max_by_key(|request| request.tokens).cloned()
+    }
+
+    /// The present run.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        self.state.run
     }
 
     /// The number of the next entry. It stands in the tag of a request when that goes to a worker.
@@ -409,8 +446,8 @@ impl Ledger {
 
 /// The chain.
 impl Ledger {
-    /// Begins a commit that covers all that was counted so far, and gives its number. `None` if nothing was counted
-    /// since the last one, that one has not been seen on chain yet, or the ledger lives in memory.
+    /// Begins a commit that covers all that was counted so far, and gives its number. `None` if since the last one nothing
+    /// was counted and no payer left, that one has not been seen on chain yet, or the ledger lives in memory.
     pub fn begin_commit(&mut self) -> Option<u32> {
         self.journaled.as_ref()?;
         let number = self.state.commits.next()?;

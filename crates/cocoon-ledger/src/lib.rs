@@ -11,8 +11,8 @@
 //!
 //! What was settled then gets further, and an account's [`Marks`] say how far:
 //!
-//! 1. `known`: counted here. A crash loses it, and the workers' receipts bring it back ([`Ledger::settle_lost`]); an id
-//!    is paid once.
+//! 1. `known`: counted here. A crash loses it, and the workers' receipts bring it back ([`Ledger::settle_lost`]), each
+//!    of them once: an id names one request in one [`Run`].
 //! 2. `durable`: [`Ledger::take_batch`] → [`Journal::append`] → [`Ledger::written`]. A crash does not lose it. While one
 //!    batch is written, the next comes together, so one sync of the disk serves as many settlements as came meanwhile.
 //! 3. `committed`: [`Ledger::begin_commit`] → [`Ledger::commit_to_send`] → the chain → [`Ledger::committed`]. The disk's
@@ -67,10 +67,12 @@ mod reservation;
 mod spent;
 mod state;
 
-pub use account::{Credit, Marks, PayeeId, PayerId, PayerView};
+pub use account::{Credit, Marks, PayeeId, PayerId, PayerView, Standing};
 pub use batch::{Batch, Written};
 pub use commit::{Commit, RolledBack};
 pub use journal::{Journal, JournalError, Salts};
 pub use ledger::{Ledger, Totals};
-pub use reservation::{LostRefusal, NoteRefused, Overcharge, Rejection, Reservation, Settled, Spent, SpentRequest};
+pub use reservation::{
+    LostRefusal, NoteRefused, Overcharge, Rejection, Reservation, Run, Settled, Spent, SpentRequest,
+};
 pub use state::State;

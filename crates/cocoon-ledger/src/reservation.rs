@@ -32,11 +32,28 @@ impl Reservation {
     }
 }
 
+/// One life of the program that keeps the books. Its number is drawn at random, and means nothing but itself.
+///
+/// In one run an id names one request: whoever keeps the books refuses an id that is in flight or spent. What a crash
+/// lost nobody can refuse, so a client may use its ids again. Which request a receipt is of is said by both together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Run(pub u64);
+
+impl Run {
+    /// Its number, of random bytes.
+    pub(crate) fn of(random: &[u8; 32]) -> Self {
+        let (number, _) = random.split_first_chunk().expect("eight of 32 bytes");
+        Self(u64::from_le_bytes(*number))
+    }
+}
+
 /// A request that is paid for and never again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// The request's id, which its receipt carries.
     pub id: [u8; 32],
+    /// The run in which it went to a worker: [`Ledger::run`](crate::Ledger::run) of that time.
+    pub run: Run,
     /// [`Ledger::seq`](crate::Ledger::seq) when the request went to a worker. It decides how long the id is remembered.
     pub opened_at: u64,
     /// The signed receipt, or nothing. One above [`RECEIPT_BYTES_MAX`](crate::limits::RECEIPT_BYTES_MAX) is not kept.
@@ -101,7 +118,7 @@ pub enum Rejection {
         /// What is free now.
         free: AdjustedTokens,
     },
-    /// The payer's account has been closed.
+    /// The payer's account has been closed, or its payer leaves.
     #[error("the account is closed")]
     PayerClosed,
     /// The ledger's own bound, or a name that is not one.
@@ -126,7 +143,7 @@ pub enum LostRefusal {
         /// The newest that may have been forgotten.
         forgotten: u64,
     },
-    /// An account of it has been closed.
+    /// An account of it has been closed, or its payer has left.
     #[error("the account is closed")]
     AccountClosed,
 }

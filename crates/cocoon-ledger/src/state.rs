@@ -15,7 +15,7 @@ use crate::account::{Account, Accounts, HasAccount, PayeeId, Payer, PayerId};
 use crate::commit::Commits;
 use crate::entry::Entry;
 use crate::limits::{NOTE_BYTES_MAX, NOTE_KEY_BYTES_MAX, NOTES_MAX};
-use crate::reservation::{Spent, SpentRequest};
+use crate::reservation::{Run, Spent, SpentRequest};
 use crate::spent::SpentIds;
 
 /// A ledger without its reservations, as a journal gives it back.
@@ -30,6 +30,8 @@ pub struct State {
     pub(crate) spent: SpentIds,
     pub(crate) notes: BTreeMap<Box<str>, Bytes>,
     pub(crate) commits: Commits,
+    /// The run that this state was read for. Not part of what is kept.
+    pub(crate) run: Run,
 }
 
 /// An entry that contradicts those before it.
@@ -49,11 +51,12 @@ impl State {
                 Ok(())
             }
             Entry::PayerClosed { payer } => self.payers.remove(payer.0).map(drop).ok_or(Impossible),
+            Entry::PayerShut { payer } => self.shut(*payer),
             Entry::PayeeOpened { payee, name } => ensure(self.payees.insert(payee.0, Account::new(name))),
             Entry::PayeeClosed { payee } => self.payees.remove(payee.0).map(drop).ok_or(Impossible),
             Entry::Settled { payer, payee, tokens, spent } => self.settle(*payer, *payee, *tokens, spent.as_ref()),
-            Entry::Voided { payer, id, opened_at } => {
-                let spent = Spent { id: *id, opened_at: *opened_at, receipt: Bytes::new() };
+            Entry::Voided { payer, id, run, opened_at } => {
+                let spent = Spent { id: *id, run: *run, opened_at: *opened_at, receipt: Bytes::new() };
                 self.spend(*payer, AdjustedTokens::ZERO, spent)
             }
             Entry::NoteSet { key, value } => self.set_note(key, value.as_ref()),
@@ -87,6 +90,14 @@ impl State {
             Some(spent) => self.spend(payer, tokens, spent.clone()),
             None => Ok(()),
         }
+    }
+
+    fn shut(&mut self, payer: PayerId) -> Result<(), Impossible> {
+        let by = self.commits.covering().ok_or(Impossible)?;
+        let payer = self.payers.get_mut(payer.0).ok_or(Impossible)?;
+        ensure(payer.shut_by.replace(by).is_none())?;
+        self.commits.news();
+        Ok(())
     }
 
     fn spend(&mut self, payer: PayerId, tokens: AdjustedTokens, spent: Spent) -> Result<(), Impossible> {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::hub::Input;
 
 /// The ledger's note under which the hub keeps the cursor of [`BooksInput::CommitSeen`].
-pub(crate) const CURSOR_NOTE: &str = "settlement.cursor";
+pub(crate) const CURSOR_NOTE: &str = "settlement.seen";
 
 /// What settlement tells the hub.
 #[derive(Debug)]

@@ -14,7 +14,8 @@
 //! 3. The worker fails before anything was sent → another worker, up to three, within the deadline.
 //! 4. [`Event::Ended`] → the ledger settles, never above the reservation, and on the worker's receipt where one was asked
 //!    for → [`Action::Settled`].
-//! 5. A cancelled request waits a short while for its worker's word on what it used.
+//! 5. A request that is cancelled, or whose time runs out midway, waits a short while for its worker's word on what it
+//!    used; its client is told of the end and of the cost together.
 //!
 //! Invariants, held by a property test over random histories: each accepted request is settled or
 //! released exactly once, [`Action::Forget`] is the last action of every key, no action names a
@@ -44,7 +45,7 @@ use cocoon_wire::RequestId;
 use cocoon_wire::failure::Failure;
 use cocoon_wire::message::{WorkerInstance, WorkerType};
 
-pub(crate) use accounts::{Lost, LostOutcome};
+pub(crate) use accounts::{Admits, Lost, LostOutcome};
 pub(crate) use admission::{clamp, total};
 pub use event::{
     Action, Agreed, CancelSupport, ClientId, Dispatch, Event, RequestKey, RunQuery, Settlement, Word, WorkerChange,
@@ -84,9 +85,11 @@ pub struct Core {
     workers: Workers,
     requests: Requests,
     models: Models,
-    /// Accounts whose contract is closed or closing.
+    /// Accounts that admit nothing new.
     closed_payers: BTreeSet<PayerId>,
     exposure: Exposure,
+    /// What the last run lost comes first.
+    is_recovering: bool,
     drain: Option<Drain>,
     tally: Tally,
 }
@@ -133,6 +136,7 @@ impl Core {
             requests: Requests::default(),
             models: Models::default(),
             closed_payers: BTreeSet::new(),
+            is_recovering: false,
             drain: None,
             tally: Tally::default(),
         }

@@ -17,6 +17,7 @@ use cocoon_net::{Acceptor, Connection, Fault, Pending};
 use cocoon_units::Clock;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -25,7 +26,7 @@ use crate::books::{Books, Report};
 use crate::config::ProxyConfig;
 use crate::core::{Core, CoreConfig};
 use crate::evidence::Evidence;
-use crate::hub::{Hub, HubMoney, Input};
+use crate::hub::{Handovers, Hub, HubMoney, Input, Recovery};
 use crate::journal_task;
 use crate::limits::{CLOSE_TIMEOUT, EVENTS_MAX};
 use crate::money::{Money, ProxyError};
@@ -128,7 +129,7 @@ impl Proxy {
                 }
             }
         };
-        let Opened { core, money, desk, tag_opener } = opened;
+        let Opened { core, money, desk, tag_opener, handovers } = opened;
         let hub = Hub::new(core, now.contract(), money, Arc::clone(&self.clock), self.board, drained.clone());
         let shared = Arc::new(Shared {
             config: Arc::new(self.config),
@@ -141,6 +142,7 @@ impl Proxy {
             evidence: Evidence::default(),
             desk,
             tag_opener,
+            handovers,
         });
         let mut hub = tasks.spawn(hub.run(received, stop.clone(), drain_timeout));
         tasks.spawn(follow(self.terms, Arc::clone(&shared), stop.clone()));
@@ -173,11 +175,13 @@ struct Opened {
     money: Option<HubMoney>,
     desk: Option<Desk>,
     tag_opener: Option<TagOpener>,
+    handovers: Handovers,
 }
 
 impl Opened {
     fn without_money(config: CoreConfig) -> Self {
-        Self { core: Core::new(config), money: None, desk: None, tag_opener: None }
+        let handovers = Handovers::default();
+        Self { core: Core::new(config), money: None, desk: None, tag_opener: None, handovers }
     }
 }
 
@@ -207,9 +211,11 @@ async fn open(
     let books = Books { inputs: inputs.clone(), reports: shown };
     tasks.spawn(settlement.run(books, drained.clone()));
     let exposure = now.exposure(&config.settlement);
-    let money = HubMoney::new(Payments::new(payment_key), line, tags, reports, &ledger);
+    let recovery = Recovery::new(&ledger, Duration::from_secs(config.settlement.recovery_s), Instant::now());
+    let handovers = recovery.handovers();
+    let money = HubMoney::new(Payments::new(payment_key), line, tags, reports, recovery);
     let core = Core::with_ledger(config.core(now.pricing.multipliers, Some(exposure)), ledger);
-    Ok(Opened { core, money: Some(money), desk: Some(desk), tag_opener: Some(tag_opener) })
+    Ok(Opened { core, money: Some(money), desk: Some(desk), tag_opener: Some(tag_opener), handovers })
 }
 
 impl ProxyHandle {
@@ -274,6 +280,7 @@ pub(crate) struct Shared {
     /// Both are there where there is money.
     desk: Option<Desk>,
     tag_opener: Option<TagOpener>,
+    handovers: Handovers,
 }
 
 impl Shared {
@@ -289,6 +296,11 @@ impl Shared {
 
     pub(crate) fn unix_now(&self) -> f64 {
         self.clock.unix_now().as_secs_f64()
+    }
+
+    /// The same in milliseconds, as receipts count it.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        unix_ms(&*self.clock)
     }
 
     /// Bytes of answers held for want of credit, all clients together.
@@ -309,6 +321,11 @@ impl Shared {
     /// Opens account tags of earlier runs; none without money.
     pub(crate) const fn tag_opener(&self) -> Option<&TagOpener> {
         self.tag_opener.as_ref()
+    }
+
+    /// Counts workers that hand over what was lost.
+    pub(crate) const fn handovers(&self) -> &Handovers {
+        &self.handovers
     }
 
     /// A number for a client to register with: nobody can know it before.
@@ -337,6 +354,12 @@ impl Shared {
         }
         RequestIds::new(prefix)
     }
+}
+
+/// Milliseconds since the Unix epoch; a time before it is the epoch.
+pub(crate) fn unix_ms(clock: &dyn Clock) -> u64 {
+    let since_epoch = Duration::try_from_secs_f64(clock.unix_now().as_secs_f64()).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Tells the hub what changes. It looks at the terms as the hub did when it was made, so that nothing is missed.

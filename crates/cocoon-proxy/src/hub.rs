@@ -7,6 +7,7 @@
 
 mod leaving;
 mod money;
+mod recovery;
 mod refund;
 mod settled;
 mod tell;
@@ -21,7 +22,7 @@ use cocoon_net::Outbox;
 use cocoon_ton::Address;
 use cocoon_units::{AdjustedTokens, Clock, Multipliers};
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
-use cocoon_wire::message::{FinalInfo, ReceiptAsk, SignedPayment};
+use cocoon_wire::message::{FinalInfo, SignedPayment};
 use cocoon_wire::{RequestId, Sealed, Version};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub(crate) use self::money::HubMoney;
+pub(crate) use self::recovery::{Handovers, Recovery};
 
 use self::leaving::{Leaver, Leaving};
 use self::settled::SettledQuestions;
@@ -41,6 +43,7 @@ use crate::core::{
 use crate::evidence::Evidence;
 use crate::limits::{EVENTS_BATCH_MAX, LEAVING_TIMEOUT};
 use crate::money::ProxyError;
+use crate::session::proof::Asked;
 use crate::session::worker_loop::never_sent;
 use crate::status::Board;
 use crate::stream::{Cancelled, ClientLink, Stream};
@@ -84,7 +87,7 @@ pub(crate) struct Body {
     pub(crate) query: Sealed,
     pub(crate) enable_debug: bool,
     /// Passed on to a worker that can answer it; gone with the body.
-    pub(crate) receipt: Option<ReceiptAsk>,
+    pub(crate) receipt: Option<Asked>,
 }
 
 /// What a client can ask.
@@ -160,7 +163,7 @@ impl Hub {
         // The first look finds everything, not only what changes from then on.
         board.registry_changed();
         Self {
-            settled: SettledQuestions::new(Instant::now(), money.is_some()),
+            settled: SettledQuestions::default(),
             money,
             core,
             clock,
@@ -195,6 +198,7 @@ impl Hub {
             inputs.close();
         }
         served?;
+        self.end_run();
         self.flush().await
     }
 
@@ -207,8 +211,9 @@ impl Hub {
         let mut batch = Vec::with_capacity(EVENTS_BATCH_MAX);
         let mut stopping = false;
         self.core.restored(Instant::now().into_std());
+        self.begin_recovery().await?;
         loop {
-            let late = [self.leaving.until(), self.settled.until()].into_iter().flatten().min();
+            let late = [self.leaving.until(), self.recovery_look()].into_iter().flatten().min();
             let timeout = [self.core.next_timeout(), late.map(Instant::into_std)].into_iter().flatten().min();
             tokio::select! {
                 biased;
@@ -233,6 +238,7 @@ impl Hub {
                 self.feed(Event::Tick);
             }
             self.end_leavers();
+            self.look_at_recovery();
             self.answer_settled();
             self.write_down()?;
             self.board.publish(Instant::now().into_std(), &self.core);

@@ -20,7 +20,8 @@ pub const DETACHED_BYTES_MAX: usize = 16 << 10;
 /// overtake only requests that are still in the connection's queue.
 pub const EARLY_CANCELS_MAX: usize = 64;
 
-/// How long a worker may take to report the usage of a cancelled request (extended profile).
+/// How long a worker may take to report the usage of a cancelled request (extended profile), and how long after its
+/// deadline a client waits for the end that names the cost: one of the original profile has no deadline of its own.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a request of an original worker, which cannot be cancelled, keeps its slot after the
@@ -113,11 +114,24 @@ pub const LEAVING_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest name of an account in a tag: a raw address has 66 characters. Two of them and the rest fit a tag.
 pub const ACCOUNT_NAME_MAX: usize = 128;
 
-/// Documents of evidence kept for clients that check receipts: one a worker and boot, of the newest.
+/// Documents of evidence kept of workers that have left, or were attested again since, for clients that still check
+/// receipts. (Each worker's session keeps one more.)
 pub const EVIDENCE_DOCUMENTS_MAX: usize = 1_024;
 
 /// Bytes of them, all together: a document has 20 to 200 KiB.
 pub const EVIDENCE_BYTES_MAX: usize = 64 << 20;
+
+/// How far a receipt's times may lie outside of the request's, by our clock: what attestation lets clocks be apart. A
+/// client takes 65 minutes by its own clock, so what passes here passes there, though that is five minutes off, too.
+pub const RECEIPT_SKEW_MS: u64 = 300_000;
+
+/// The oldest evidence that a receipt is charged on: the longest time between two attestations, and the longest request.
+/// A client takes five minutes more, so that none that is charged is too old for it.
+pub const RECEIPT_EVIDENCE_AGE_MAX_S: u64 = 86_400 + 3_600;
+
+/// How much later than the end of its receipt evidence may have been recorded, where a worker was attested again just
+/// then. A client takes five minutes more.
+pub const RECEIPT_EVIDENCE_AHEAD_MAX_S: u64 = 3_600;
 
 /// How long long authorization waits for a client's message on the chain (wire.md, section 4), and a little for the
 /// answer of the chain itself.
@@ -140,22 +154,25 @@ pub const HANDOVER_PAYERS_MAX: usize = 64;
 /// that does not write any more.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long after a start a client's question about requests that nobody knows waits for workers to hand them over:
-/// several rounds of a worker's attempts to come back, and less than a client waits for an answer.
-pub const RECOVERY_GRACE: Duration = Duration::from_secs(15);
+/// How long after a crash new requests can be kept out, whatever is configured and however long a worker hands over: what
+/// a crash loses is seconds of work, handed over in as many.
+pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether handovers that outlast the configured time are over: those that wait are told to come
+/// back after a second.
+pub const RECOVERY_LOOK: Duration = Duration::from_millis(250);
+
+const _: () = assert!(RECOVERY_MAX.as_secs() <= HANDOVER_TIMEOUT.as_secs());
+
+/// How long ago a request may have been sent whose receipt is handed over. Its client holds what a request can cost for a
+/// minute longer, and may then have taken our word that it cost nothing.
+pub const HANDED_OVER_AGE_MAX: Duration = Duration::from_secs(3_600);
 
 /// Questions about settled requests that wait for their requests to end, all clients together.
 pub const SETTLED_QUESTIONS_MAX: usize = 1_024;
 
 /// The same of one client: with 256 ids each, all requests that it can have had in flight.
 pub const SETTLED_QUESTIONS_OF_CLIENT_MAX: usize = 4;
-
-/// Ids of requests that a client was told to have cost nothing though nobody knew them: 8 MiB at most.
-pub const DENIED_MAX: usize = 65_536;
-
-/// Accounts that were signed a refund and whose contracts are not closed yet: each is a note in the books, which hold twice
-/// as many. Whoever leaves when there are too many leaves by the contract's delay.
-pub const REFUNDS_MAX: usize = 500;
 
 /// Wallets that peers named, kept beside their accounts: twice as many as the ledger has accounts, so that the rest is
 /// thrown out seldom.

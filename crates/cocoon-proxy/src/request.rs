@@ -1,11 +1,13 @@
 //! Reads a client's request once, at the edge: what the core must know, and what the worker gets.
 //!
-//! The body passes untouched. Only where no token limit is given (an original client that sent
-//! none) one is spliced in, so that a worker of any age enforces what was reserved.
+//! The body passes untouched. Only where `max_tokens` is missing (an original client's app named its limit otherwise, or
+//! gave none) it is spliced in, so that an engine of any kind keeps to what was reserved. A request with a receipt has it:
+//! its client digested the body, and must refuse the receipt of another one.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use cocoon_receipt::BodyDigest;
 use cocoon_wire::Sealed;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::http::{HttpError, HttpRequest};
@@ -15,6 +17,7 @@ use cocoon_wire::openai::{BodyError, Edits, RequestFields, edit_request};
 use crate::core::{ClientId, RequestKey, RunQuery};
 use crate::hub::Body;
 use crate::limits::DETACHED_BYTES_MAX;
+use crate::session::proof::Asked;
 use crate::session::worker::public_name;
 
 /// Splits a request into the core's summary and the worker's body.
@@ -40,7 +43,16 @@ pub(crate) fn read(
         return Err(Failure::new(Blame::Client, FailureCode::BadRequest, message));
     }
     let prompt_bytes = u64::try_from(request.payload.len()).unwrap_or(u64::MAX);
-    let query = match fields.limit_given() {
+    if run.receipt.is_some() && !fields.has_max_tokens {
+        let message = "a request for a receipt must give `max_tokens`: its body cannot be changed on the way";
+        return Err(Failure::new(Blame::Client, FailureCode::BadRequest, message));
+    }
+    let receipt = run.receipt.map(|ask| {
+        let mut digest = BodyDigest::request(&ask.salt);
+        digest.update(&request.payload);
+        Asked { ask, request_hmac: digest.finish() }
+    });
+    let query = match fields.has_max_tokens {
         true if run.query.len() <= DETACHED_BYTES_MAX => run.query.detached(),
         true => run.query,
         false => with_limit(request, run.max_tokens)?,
@@ -58,12 +70,12 @@ pub(crate) fn read(
         timeout: Duration::from_millis(run.timeout_ms),
         receipt: run.receipt.map(|ask| ask.id),
     };
-    Ok((summary, Body { query, enable_debug: run.enable_debug, receipt: run.receipt }))
+    Ok((summary, Body { query, enable_debug: run.enable_debug, receipt }))
 }
 
 fn fields(payload: &Bytes) -> Result<RequestFields, BodyError> {
     if payload.is_empty() {
-        return Ok(RequestFields { max_tokens: Some(0), ..RequestFields::default() });
+        return Ok(RequestFields { max_tokens: Some(0), has_max_tokens: true, ..RequestFields::default() });
     }
     RequestFields::read(payload)
 }
@@ -94,17 +106,18 @@ fn bad_body(error: BodyError) -> Failure {
 mod tests {
     use cocoon_units::Coefficient;
     use cocoon_wire::RequestId;
+    use cocoon_wire::message::ReceiptAsk;
 
     use super::*;
 
-    fn check(body: &'static str, expected_limit: u32, expected_choices: u32, expected_body: &str) {
+    fn run(body: &'static str) -> ClientRun {
         let request = HttpRequest {
             method: "POST".into(),
             url: "/v1/chat/completions".into(),
             headers: vec![("Content-Length".into(), body.len().to_string())],
             payload: Bytes::from_static(body.as_bytes()),
         };
-        let run = ClientRun {
+        ClientRun {
             request_id: RequestId::new([1; 32]),
             model: "m".into(),
             query: request.encode().unwrap(),
@@ -115,8 +128,15 @@ mod tests {
             enable_debug: false,
             answer_credit: None,
             receipt: None,
-        };
-        let (summary, passed) = read(RequestKey(1), ClientId(1), 0, run).unwrap();
+        }
+    }
+
+    fn read_run(run: ClientRun) -> Result<(RunQuery, Body), Failure> {
+        read(RequestKey(1), ClientId(1), 0, run)
+    }
+
+    fn check(body: &'static str, expected_limit: u32, expected_choices: u32, expected_body: &str) {
+        let (summary, passed) = read_run(run(body)).unwrap();
         assert_eq!((summary.token_limit, summary.choices), (expected_limit, expected_choices));
         assert_eq!(summary.prompt_bytes, body.len() as u64);
         let passed = HttpRequest::decode(&passed.query).unwrap();
@@ -127,8 +147,9 @@ mod tests {
     #[test]
     fn limits_and_choices_are_understood_and_a_missing_limit_is_injected() {
         check(r#"{"model":"m","max_tokens":5}"#, 5, 1, r#"{"model":"m","max_tokens":5}"#);
-        check(r#"{"max_completion_tokens":7,"n":3}"#, 7, 3, r#"{"max_completion_tokens":7,"n":3}"#);
-        check(r#"{"max_output_tokens":9,"n":2,"best_of":4}"#, 9, 4, r#"{"max_output_tokens":9,"n":2,"best_of":4}"#);
+        let twice = r#"{"max_tokens":7,"max_completion_tokens":7,"n":3}"#;
+        check(twice, 7, 3, twice);
+        check(r#"{"max_tokens":9,"n":2,"best_of":4}"#, 9, 4, r#"{"max_tokens":9,"n":2,"best_of":4}"#);
         check(r#"{"model":"m"}"#, 1_000, 1, r#"{"max_tokens":1000,"model":"m"}"#);
     }
 
@@ -142,8 +163,32 @@ mod tests {
 
     #[test]
     fn two_limits_that_differ() {
-        let body = r#"{"max_tokens":1,"max_completion_tokens":100000}"#;
-        check(body, 1, 1, body);
+        let failure = read_run(run(r#"{"max_tokens":1,"max_completion_tokens":100000}"#)).unwrap_err();
+        assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest));
+        assert!(failure.message.contains("`max_tokens`") && failure.message.contains("`max_completion_tokens`"));
+    }
+
+    /// The engine of an original worker, too, must find the limit that was reserved for.
+    #[test]
+    fn a_long_answer_for_the_price_of_one_token() {
+        check(r#"{"n_predict":1}"#, 1, 1, r#"{"max_tokens":1,"n_predict":1}"#);
+        check(r#"{"max_output_tokens":1}"#, 1, 1, r#"{"max_tokens":1,"max_output_tokens":1}"#);
+        check(r#"{"max_completion_tokens":1}"#, 1, 1, r#"{"max_tokens":1,"max_completion_tokens":1}"#);
+    }
+
+    #[test]
+    fn a_body_that_its_client_digested_is_not_changed() {
+        let ask = ReceiptAsk { id: [1; 32], salt: [2; 32] };
+        let asking = |body| read_run(ClientRun { receipt: Some(ask), ..run(body) });
+        for body in ["{}", r#"{"n_predict":1}"#] {
+            let failure = asking(body).unwrap_err();
+            assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest), "{body}");
+        }
+        let body = r#"{"max_tokens":5}"#;
+        let mut digest = BodyDigest::request(&ask.salt);
+        digest.update(body.as_bytes());
+        let request_hmac = digest.finish();
+        assert_eq!(asking(body).unwrap().1.receipt, Some(Asked { ask, request_hmac }));
     }
 
     #[test]

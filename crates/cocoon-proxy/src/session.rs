@@ -117,6 +117,12 @@ pub(crate) enum Refusal {
     /// The worker offers another model than its evidence names.
     #[error("the model that you offer is not the one that your evidence names")]
     WrongModel,
+    /// The worker's evidence is so long that no client could ask for it.
+    #[error("your evidence is too long to be shown to clients, so nothing could be charged for your answers")]
+    EvidenceTooLong,
+    /// The worker was attested again, with another receipt key.
+    #[error("your evidence names another receipt key than it did on this connection")]
+    OtherReceiptKey,
     /// The worker was told of commitments that this proxy does not have.
     #[error("this proxy knows less than you were told, and must not serve")]
     RolledBack,

@@ -4,14 +4,15 @@
 //!        sessions ──ask──▶ Desk ◀──reads── task ──plans──▶ Till ──▶ wallet ──▶ chain
 //!                                           │  ▲                                │
 //!                   hub ◀──BooksInput───────┘  └── Report (commit to send)      │
-//!                                              └── log of the proxy's contract ◀┘
+//!                                              └── logs of wallet and contract ◀┘
 //! ```
 //!
-//! 1. [`start`]: the ledger is compared with the commits on the chain, before anything is served or spent; then the
-//!    proxy's contract is deployed and staked from the node's wallet, if it is not there.
+//! 1. [`start`]: the ledger is compared with the commits that left the node's wallet ([`history`]), before anything is
+//!    served or spent; then the proxy's contract is deployed and staked from that wallet, if it is not there.
 //! 2. The task commits the journal's head every 30 to 60 seconds: asks the hub to begin a commit, sends it once it is
-//!    durable, and reports it once the log shows it. Payments are signed up to there.
-//! 3. The log says which accounts may have changed; those are read again, and the hub hears what they hold.
+//!    durable, and reports it once the wallet's history shows it. Payments are signed up to there.
+//! 3. The log of the proxy's contract says which accounts may have changed; those are read again, and the hub hears what
+//!    they hold.
 //! 4. [`plan`] says which transactions to make, and [`act`] makes them.
 //! 5. New parameters make a new instance of the contract; the old one is settled for the last time and closed. The same
 //!    happens to all when the owner closes the proxy ([`Control::close`]).
@@ -22,10 +23,12 @@
 mod act;
 mod desk;
 mod fees;
+mod history;
 mod instance;
 mod limits;
 mod log;
 mod plan;
+mod problems;
 mod round;
 mod start;
 mod status;

@@ -14,6 +14,7 @@
 //! Wire: `accountTag` of `proxy.runQueryX` and of `worker.handover`; opaque to everybody but its proxy.
 
 use bytes::Bytes;
+use cocoon_ledger::Run;
 use cocoon_units::{AdjustedTokens, Coefficient, Multiplier, Multipliers};
 use cocoon_wire::limits::ACCOUNT_TAG_MAX;
 use hkdf::Hkdf;
@@ -25,7 +26,7 @@ use zeroize::Zeroizing;
 use crate::limits::ACCOUNT_NAME_MAX;
 
 /// Names the format; authenticated with every tag.
-const FORMAT: &[u8] = b"cocoon account tag v1";
+const FORMAT: &[u8] = b"cocoon account tag v2";
 const SALT_LEN: usize = 32;
 const COUNTER_LEN: usize = 8;
 
@@ -38,6 +39,8 @@ pub(crate) struct AccountTag {
     pub(crate) payee: String,
     /// The receipt's id.
     pub(crate) id: [u8; 32],
+    /// The run in which the request was sent.
+    pub(crate) run: Run,
     /// SHA-256 of the model's name, as clients ask for it.
     pub(crate) model: [u8; 32],
     /// What was set aside for the request.
@@ -48,6 +51,24 @@ pub(crate) struct AccountTag {
     pub(crate) multipliers: Multipliers,
     /// The ledger's next entry when the request was sent.
     pub(crate) opened_at: u64,
+}
+
+/// The attempt that a tag was sealed for, which its receipt must be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SentWith {
+    /// When it was sent, by our clock.
+    pub(crate) at_unix_ms: u64,
+    /// The digest of the request's body, under its client's salt.
+    pub(crate) request_hmac: [u8; 32],
+}
+
+/// A tag of an earlier run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// Whose request it was.
+    pub(crate) tag: AccountTag,
+    /// The attempt.
+    pub(crate) sent: SentWith,
 }
 
 /// Why a tag is not honoured. The worker that handed it over is to blame, or holds a very old one.
@@ -96,11 +117,11 @@ impl Tags {
     }
 
     /// Seals a tag. None when an account's name is longer than there are, or the counter is used up.
-    pub(crate) fn seal(&mut self, tag: &AccountTag) -> Option<Bytes> {
+    pub(crate) fn seal(&mut self, tag: &AccountTag, sent: SentWith) -> Option<Bytes> {
         let counter = self.next;
         self.next = counter.checked_add(1)?;
         let mut sealed = Vec::with_capacity(ACCOUNT_TAG_MAX);
-        write(&mut sealed, tag)?;
+        write(&mut sealed, tag, sent)?;
         let authenticator =
             self.sealing.seal_in_place_separate_tag(nonce(counter), Aad::from(FORMAT), &mut sealed).ok()?;
         sealed.extend_from_slice(authenticator.as_ref());
@@ -111,14 +132,14 @@ impl Tags {
 
 impl TagOpener {
     /// Reads a tag that a worker handed over.
-    pub(crate) fn open(&self, tag: &[u8]) -> Result<AccountTag, TagError> {
+    pub(crate) fn open(&self, tag: &[u8]) -> Result<Opened, TagError> {
         let (salt, rest) = tag.split_first_chunk::<SALT_LEN>().ok_or(TagError::Foreign)?;
         let (counter, sealed) = rest.split_first_chunk::<COUNTER_LEN>().ok_or(TagError::Foreign)?;
         let key = run_key(&self.key, salt);
         let mut sealed = sealed.to_vec();
         let opened = key.open_in_place(nonce(u64::from_le_bytes(*counter)), Aad::from(FORMAT), &mut sealed);
-        let tag = read(opened.map_err(|_| TagError::Foreign)?).ok_or(TagError::Foreign)?;
-        if *salt == self.present { Err(TagError::Present) } else { Ok(tag) }
+        let opened = read(opened.map_err(|_| TagError::Foreign)?).ok_or(TagError::Foreign)?;
+        if *salt == self.present { Err(TagError::Present) } else { Ok(opened) }
     }
 }
 
@@ -148,13 +169,14 @@ fn nonce(counter: u64) -> Nonce {
     Nonce::assume_unique_for_key(bytes)
 }
 
-fn write(out: &mut Vec<u8>, tag: &AccountTag) -> Option<()> {
+fn write(out: &mut Vec<u8>, tag: &AccountTag, sent: SentWith) -> Option<()> {
     for name in [&tag.payer, &tag.payee] {
         let len = u8::try_from(name.len()).ok().filter(|_| name.len() <= ACCOUNT_NAME_MAX)?;
         out.push(len);
         out.extend_from_slice(name.as_bytes());
     }
     out.extend_from_slice(&tag.id);
+    out.extend_from_slice(&tag.run.0.to_le_bytes());
     out.extend_from_slice(&tag.model);
     out.extend_from_slice(&tag.reserved.get().to_le_bytes());
     out.extend_from_slice(&tag.coefficient.thousandths().to_le_bytes());
@@ -163,20 +185,23 @@ fn write(out: &mut Vec<u8>, tag: &AccountTag) -> Option<()> {
         out.extend_from_slice(&weight.ten_thousandths().to_le_bytes());
     }
     out.extend_from_slice(&tag.opened_at.to_le_bytes());
+    out.extend_from_slice(&sent.at_unix_ms.to_le_bytes());
+    out.extend_from_slice(&sent.request_hmac);
     Some(())
 }
 
-fn read(bytes: &[u8]) -> Option<AccountTag> {
+fn read(bytes: &[u8]) -> Option<Opened> {
     let mut rest = bytes;
     let (payer, payee) = (name(&mut rest)?, name(&mut rest)?);
-    let (id, model) = (chunk(&mut rest)?, chunk(&mut rest)?);
+    let (id, run, model) = (chunk(&mut rest)?, Run(u64::from_le_bytes(chunk(&mut rest)?)), chunk(&mut rest)?);
     let reserved = AdjustedTokens::new(u64::from_le_bytes(chunk(&mut rest)?));
     let coefficient = Coefficient::from_thousandths(u32::from_le_bytes(chunk(&mut rest)?));
     let mut weight = || Some(Multiplier::from_ten_thousandths(u32::from_le_bytes(chunk(&mut rest)?)));
     let multipliers = Multipliers { prompt: weight()?, cached: weight()?, completion: weight()?, reasoning: weight()? };
     let opened_at = u64::from_le_bytes(chunk(&mut rest)?);
-    let tag = AccountTag { payer, payee, id, model, reserved, coefficient, multipliers, opened_at };
-    rest.is_empty().then_some(tag)
+    let tag = AccountTag { payer, payee, id, run, model, reserved, coefficient, multipliers, opened_at };
+    let sent = SentWith { at_unix_ms: u64::from_le_bytes(chunk(&mut rest)?), request_hmac: chunk(&mut rest)? };
+    rest.is_empty().then_some(Opened { tag, sent })
 }
 
 fn chunk<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -205,6 +230,7 @@ mod tests {
             payer: format!("0:{}", "1".repeat(64)),
             payee: format!("0:{}", "2".repeat(64)),
             id: [3; 32],
+            run: Run(8),
             model: AccountTag::model_digest("m"),
             reserved: AdjustedTokens::new(4),
             coefficient: Coefficient::from_thousandths(1_500),
@@ -213,45 +239,51 @@ mod tests {
         }
     }
 
+    const SENT: SentWith = SentWith { at_unix_ms: 6, request_hmac: [7; 32] };
+
+    fn opened() -> Opened {
+        Opened { tag: tag(), sent: SENT }
+    }
+
     #[test]
     fn a_later_run_of_the_same_proxy_opens_what_it_sealed() {
         let mut before = tags(1, 1);
-        let sealed = [before.seal(&tag()).unwrap(), before.seal(&tag()).unwrap()];
+        let sealed = [before.seal(&tag(), SENT).unwrap(), before.seal(&tag(), SENT).unwrap()];
         assert_ne!(sealed[0], sealed[1], "two requests of the same account look alike to nobody");
         for sealed in &sealed {
-            assert_eq!(tags(1, 2).opener().open(sealed), Ok(tag()));
+            assert_eq!(tags(1, 2).opener().open(sealed), Ok(opened()));
         }
     }
 
     #[test]
     fn a_tag_of_the_present_run_is_refused() {
         let mut now = tags(1, 1);
-        let sealed = now.seal(&tag()).unwrap();
+        let sealed = now.seal(&tag(), SENT).unwrap();
         assert_eq!(now.opener().open(&sealed), Err(TagError::Present));
     }
 
     #[test]
     fn tag_of_another_proxy() {
-        let sealed = tags(9, 1).seal(&tag()).unwrap();
+        let sealed = tags(9, 1).seal(&tag(), SENT).unwrap();
         assert_eq!(tags(1, 2).opener().open(&sealed), Err(TagError::Foreign));
     }
 
     #[test]
     fn forged_account_tag() {
         let opener = tags(1, 2).opener();
-        let sealed = tags(1, 1).seal(&tag()).unwrap();
+        let sealed = tags(1, 1).seal(&tag(), SENT).unwrap();
         for at in 0..sealed.len() {
             let mut changed = sealed.to_vec();
             changed[at] ^= 1;
             assert_eq!(opener.open(&changed), Err(TagError::Foreign), "byte {at}");
             assert_eq!(opener.open(&sealed[..at]), Err(TagError::Foreign), "{at} bytes");
         }
-        assert_eq!(opener.open(&sealed), Ok(tag()));
+        assert_eq!(opener.open(&sealed), Ok(opened()));
     }
 
     #[test]
     fn a_tag_shows_no_account() {
-        let sealed = tags(1, 1).seal(&tag()).unwrap();
+        let sealed = tags(1, 1).seal(&tag(), SENT).unwrap();
         assert!(!sealed.windows(8).any(|part| part == b"11111111"));
     }
 }

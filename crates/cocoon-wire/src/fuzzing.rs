@@ -177,7 +177,7 @@ fn edits(body: &Bytes) {
         unreachable!("an edited body can be read");
     };
     assert_eq!(before.model, after.model);
-    assert!(after.max_tokens.is_some_and(|limit| limit <= 9));
+    assert!(after.has_max_tokens && after.max_tokens.is_some_and(|limit| limit <= 9));
     assert!(!after.stream || after.include_usage);
     assert_eq!((after.timeout_ms, after.max_coefficient), (None, None));
 }

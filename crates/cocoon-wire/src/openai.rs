@@ -7,6 +7,9 @@
 //! A key given twice at the top level is refused, however it is spelled: otherwise two nodes could
 //! disagree on which one counts, and one would be billed for the other's reading. So is a key that is read
 //! here in other letters than lower case, which some engines take for the same.
+//!
+//! A token limit has several names, and every engine reads some of them. So they must all say the same, and a body that
+//! gives it by another name than `max_tokens` gets that one too: what is paid for is what any engine keeps to.
 
 mod edit;
 mod prompt;
@@ -29,10 +32,11 @@ pub struct RequestFields {
     pub stream: bool,
     /// `stream_options.include_usage`: whether the app wants the usage event.
     pub include_usage: bool,
-    /// The smallest of `max_completion_tokens`, `max_tokens`, `max_output_tokens`, `n_predict` that are given.
+    /// The token limit of one choice, by whichever of the names `max_tokens`, `max_completion_tokens`,
+    /// `max_output_tokens`, `n_predict` it is given.
     pub max_tokens: Option<u32>,
-    /// Whether those that are given differ: engines disagree on which of them counts.
-    pub limits_differ: bool,
+    /// Whether `max_tokens` is one of them: the only name that every engine reads.
+    pub has_max_tokens: bool,
     /// `n`; 1 if absent.
     pub n: u32,
     /// `best_of`, or `n_cmpl` if that is larger; 1 if both are absent.
@@ -62,7 +66,7 @@ impl Default for RequestFields {
             stream: false,
             include_usage: false,
             max_tokens: None,
-            limits_differ: false,
+            has_max_tokens: false,
             n: 1,
             best_of: 1,
             prompts: 1,
@@ -85,12 +89,6 @@ impl RequestFields {
     /// See [`BodyError`].
     pub fn read(body: &Bytes) -> Result<Self, BodyError> {
         read::RequestBody::read(body).map(|body| body.fields)
-    }
-
-    /// Whether any token limit was given.
-    #[must_use]
-    pub const fn limit_given(&self) -> bool {
-        self.max_tokens.is_some()
     }
 
     /// How many answers the engine may produce: the larger of `n` and `best_of`, for each prompt.
@@ -135,6 +133,14 @@ pub enum BodyError {
         field: &'static str,
         /// What it should be.
         expected: &'static str,
+    },
+    /// Two token limits: engines disagree on which of them counts.
+    #[error("`{field}` and `{other}` are both given and differ: give one token limit")]
+    LimitsDiffer {
+        /// The one that comes later.
+        field: &'static str,
+        /// The one before.
+        other: &'static str,
     },
 }
 

@@ -38,6 +38,8 @@ struct Account {
     demanded: Option<AdjustedTokens>,
     /// Grows whenever the demand does.
     demand: u64,
+    /// What that was when the proxy was last asked what became of requests: its answer says nothing of a later demand.
+    asked_at: u64,
     /// The part of it that the chain has taken from us already, which no later word makes undone.
     charged: AdjustedTokens,
     differs: Option<DemandDiffers>,
@@ -360,19 +362,20 @@ impl Books {
 
     /// Requests whose end was not heard, as many as one question may hold: those that were not asked for yet, and then
     /// those that are not proved yet, the oldest first.
-    pub(super) fn unheard(&self, contract: Address) -> Vec<[u8; 32]> {
-        let Some(account) = self.accounts.get(&Some(contract)) else { return Vec::new() };
+    pub(super) fn unheard(&mut self, contract: Address) -> Vec<[u8; 32]> {
+        let Some(account) = self.accounts.get_mut(&Some(contract)) else { return Vec::new() };
+        account.asked_at = account.demand;
         let mut lost: Vec<_> = account.open.iter().filter(|(_, entry)| entry.is_asked_for()).collect();
         lost.sort_by_key(|(_, entry)| (entry.claimed().is_some(), entry.began_s));
         lost.into_iter().map(|(id, _)| *id).take(SETTLED_MAX).collect()
     }
 
-    /// The proxy was asked for these, and those that are still open cost nothing so far. A demand that the rest does not
-    /// explain is not ours.
+    /// The proxy was asked for these, and those that are still open cost nothing when it was. A demand of that time which
+    /// the rest does not explain is not ours.
     pub(super) fn deny_rest(&mut self, contract: Address, asked: &[[u8; 32]]) -> Result<(), DemandDiffers> {
         let Self { accounts, rows, .. } = self;
         let Some(account) = accounts.get_mut(&Some(contract)) else { return Ok(()) };
-        let denied = OpenState::Denied { demand: account.demand };
+        let denied = OpenState::Denied { demand: account.asked_at };
         for id in asked {
             if let Some(entry) = account.open.get_mut(id).filter(|entry| entry.state == OpenState::Lost) {
                 entry.state = denied;

@@ -3,7 +3,7 @@
 //! 1. [`Bill::open`] takes the hold for the most that the request can cost, and draws the receipt's id and salt.
 //! 2. The bill travels with the request: the session keeps it beside the request's id, the app's side beside the answer.
 //! 3. Whoever hears the end says so: the app's side of a request that it sees to its end ([`Bill::completed`],
-//!    [`Bill::heard`]), else the session, from the proxy's `Settled` ([`Bill::heard`]). The first word counts.
+//!    [`Bill::heard`]), else the session, when the end comes after all ([`Bill::heard`]). The first word counts.
 //! 4. A bill that is dropped unheard leaves its hold open: it counts in full until the proxy was asked.
 
 use std::{

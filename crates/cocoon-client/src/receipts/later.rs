@@ -2,8 +2,9 @@
 //! way that the root has not told us of.
 //!
 //! A bounded queue, and a task that takes a few at a time. The app has its answer long before; what waits is the hold,
-//! which counts in full meanwhile. What cannot be judged in the end, since the session is lost or the queue is full,
-//! leaves its hold open: the proxy is asked again what the request came to.
+//! which counts in full meanwhile. What cannot be judged in the end, since the session is lost, the queue is full, or the
+//! proxy does not give the evidence, leaves its hold open: the proxy is asked again what the request came to, and judged by
+//! the same rule (`settled`).
 
 use std::{
     future::pending,
@@ -102,8 +103,9 @@ impl Receipts {
     async fn fetch_and_judge(&self, end: End, receipt: Receipt, evidence: [u8; 32]) {
         match self.judged(evidence, &end.link).await {
             Ok(judged) => self.conclude_by(end, receipt, &judged),
+            // Honest proxies forget documents, too; they would be refused for good.
+            Err(None | Some(Fault::EvidenceWithheld)) => self.leave_open(end),
             Err(Some(fault)) => self.conclude(end, Err(fault)),
-            Err(None) => self.leave_open(end),
         }
     }
 

@@ -270,8 +270,9 @@ impl Link {
         }
     }
 
-    /// What a request came to whose answer was not delivered to its end. One that is not known any more was asked for
-    /// meanwhile, or will be.
+    /// What a request came to, apart from its answer. One that is not in the table has had its end, of which the first word
+    /// counts: whoever said that it was free must not charge for it. Or it was forgotten among many cancelled ones, and is
+    /// asked for.
     pub(super) fn handle_settled(&self, id: RequestId, info: &FinalInfo) {
         let entry = self.lock().requests.remove(&id);
         match entry {

@@ -16,7 +16,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::rig::{App, Evidence, MODEL, Proxy, Rig, Script, body, chat_body, check_error, end, request};
 use crate::worker::{Attested, answer_hmac, end_with, key, receipt};
@@ -355,14 +355,56 @@ async fn client_hanging_up_before_the_end_to_avoid_paying() {
     assert_eq!(proxy.next().await, ClientMessage::Cancel { request_id: run.request_id });
     // The worker said more than the app took: its receipt covers all of it.
     let info = end_with(&receipt(&run, b"data: 1\n\ndata: 2\n\n"), None);
-    let settled = ProxyToClient::Settled { request_id: run.request_id, info };
-    proxy.outbox.send(settled.encode(Version::Extended)).unwrap();
+    proxy.end_late(run.request_id, info);
     sleep(Duration::from_secs(1)).await;
     let mut app = rig.app().await;
     let (file, verdict) = kept(&mut app, &id).await;
     assert_eq!((verdict.as_str(), file.answer_hmac), ("accepted; key by nobody", None));
     assert_eq!(used_tokens(&mut app).await, 73);
     assert!(rig.handle.status().ready);
+}
+
+/// The app is told at its own deadline, however long the proxy takes to say what it came to.
+#[tokio::test(start_paused = true)]
+async fn deadline_in_the_middle_of_an_answer_to_avoid_paying() {
+    for fields in [r#""stream":true,"timeout":3"#, r#""timeout":3"#] {
+        let (rig, mut proxy) = ready(Rig::new(config()), &Arc::default()).await;
+        let mut app = rig.app().await;
+        let began = Instant::now();
+        let (received, run) = tokio::join!(async { body(app.chat(chat_body(fields)).await).await }, async {
+            let run = proxy.next_run().await;
+            proxy.head(run.request_id, "text/event-stream", b"data: 1\n\n", None);
+            run
+        });
+        assert!(String::from_utf8_lossy(&received).contains(r#""code":"timeout""#));
+        assert_eq!(began.elapsed(), Duration::from_secs(3));
+        sleep(Duration::from_secs(4)).await;
+        proxy.end_late(run.request_id, end_with(&receipt(&run, b"data: 1\n\n"), None));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(used_tokens(&mut app).await, 73);
+        assert_eq!(rig.handle.status().receipts.accepted["nobody"], 1);
+    }
+}
+
+/// The first word on a request counts: what was said to be free is not owed later, whoever signs it.
+#[tokio::test(start_paused = true)]
+async fn proxy_charging_for_what_it_said_was_free() {
+    let (rig, mut proxy) = ready(Rig::new(config()), &Arc::default()).await;
+    let mut app = rig.app().await;
+    let answering = async {
+        let run = proxy.next_run().await;
+        proxy.fail(run.request_id, FailureCode::Timeout, "it took too long");
+        let info = end_with(&receipt(&run, b""), None);
+        let settled = ProxyToClient::Settled { request_id: run.request_id, info };
+        proxy.outbox.send(settled.encode(Version::Extended)).unwrap();
+    };
+    let (response, ()) = tokio::join!(app.chat(chat_body("")), answering);
+    check_error(response, 504, "timeout").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(used_tokens(&mut app).await, 0);
+    assert!(rig.handle.status().receipts.accepted.is_empty());
+    exchange(&mut app, &mut proxy, ANSWER, |run| end_with(&receipt(run, ANSWER), None)).await;
+    assert_eq!(used_tokens(&mut app).await, 73);
 }
 
 #[tokio::test(start_paused = true)]
@@ -529,13 +571,21 @@ async fn waiting_for_evidence() -> (Rig, Proxy, String) {
     (rig, proxy, id)
 }
 
+/// It counts in full, until the proxy says what became of it.
+async fn check_left_open(rig: &Rig, id: &str) {
+    let mut app = rig.app().await;
+    let usage: Value = serde_json::from_slice(&body(app.get("/v1/usage").await).await).unwrap();
+    assert!(usage["today"]["held_tokens"].as_u64().unwrap() > 73, "{usage}");
+    assert_eq!(app.get(&format!("/v1/receipts/{id}")).await.status(), StatusCode::ACCEPTED);
+    assert_eq!(rig.handle.status().receipts.refused.get("unchecked"), Some(&1));
+}
+
+/// Nothing is owed for it yet, but an honest proxy that forgot the document is not refused for good.
 #[tokio::test(start_paused = true)]
 async fn evidence_withheld() {
     let (rig, _proxy, id) = waiting_for_evidence().await;
     sleep(Duration::from_secs(90)).await;
-    let mut app = rig.app().await;
-    assert_eq!(kept(&mut app, &id).await.1, "refused; no_evidence");
-    assert_eq!(used_tokens(&mut app).await, 0);
+    check_left_open(&rig, &id).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -543,10 +593,5 @@ async fn a_session_that_is_lost_before_the_evidence_came_proves_nobody_guilty() 
     let (rig, proxy, id) = waiting_for_evidence().await;
     proxy.outbox.close();
     sleep(Duration::from_secs(90)).await;
-    let mut app = rig.app().await;
-    // It counts in full, until the proxy says what became of it.
-    let usage: Value = serde_json::from_slice(&body(app.get("/v1/usage").await).await).unwrap();
-    assert!(usage["today"]["held_tokens"].as_u64().unwrap() > 73, "{usage}");
-    assert_eq!(app.get(&format!("/v1/receipts/{id}")).await.status(), StatusCode::ACCEPTED);
-    assert_eq!(rig.handle.status().receipts.refused.get("unchecked"), Some(&1));
+    check_left_open(&rig, &id).await;
 }

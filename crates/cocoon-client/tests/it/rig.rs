@@ -320,6 +320,12 @@ impl Proxy {
         self.answer(Answer::Part { request_id, body: Sealed::new(body.into()), end });
     }
 
+    /// The end of a request whose client gave up on it, when the worker has said what it used.
+    pub(crate) fn end_late(&self, request_id: RequestId, end: FinalInfo) {
+        let failure = Failure::new(Blame::Client, FailureCode::Cancelled, "the request was cancelled");
+        self.answer(Answer::Failed { request_id, failure, end: Some(end) });
+    }
+
     pub(crate) fn fail(&self, request_id: RequestId, code: FailureCode, message: &str) {
         let failure = Failure::new(Blame::Worker, code, message);
         self.answer(Answer::Failed { request_id, failure, end: Some(FinalInfo::default()) });

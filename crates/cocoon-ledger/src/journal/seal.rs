@@ -17,7 +17,7 @@ use crate::codec::{Reader, Writer};
 use crate::commit::sha256;
 
 /// What the header says, and the entries and snapshots after it look like.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const SALT_BYTES: usize = 32;
 

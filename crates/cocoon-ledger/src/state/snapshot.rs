@@ -8,7 +8,7 @@ use super::State;
 use crate::account::{Account, Accounts, HasAccount, Payer, PayerId};
 use crate::codec::{Reader, Writer};
 use crate::commit::{Commit, Commits};
-use crate::reservation::SpentRequest;
+use crate::reservation::{Run, SpentRequest};
 use crate::spent::SpentIds;
 
 impl State {
@@ -16,7 +16,8 @@ impl State {
         let mut to = Writer::default();
         to.u64(self.seq).u128(self.settled);
         write_accounts(&mut to, &self.payers, |to, payer| {
-            to.credit(payer.credit);
+            // Commits are counted from 1.
+            to.credit(payer.credit).u32(payer.shut_by.unwrap_or(0));
         });
         write_accounts(&mut to, &self.payees, |_, _| ());
         write_spent(&mut to, &self.spent);
@@ -32,13 +33,15 @@ impl State {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader::new(bytes);
         let (seq, settled) = (from.u64()?, from.u128()?);
-        let payers =
-            read_accounts(&mut from, |from, account| Some(Payer { account, ..Payer::new("", from.credit()?) }))?;
+        let payers = read_accounts(&mut from, |from, account| {
+            let (credit, shut_by) = (from.credit()?, Some(from.u32()?).filter(|by| *by > 0));
+            Some(Payer { account, shut_by, ..Payer::new("", credit) })
+        })?;
         let payees = read_accounts(&mut from, |_, account| Some(account))?;
         let spent = read_spent(&mut from)?;
         let notes = (0..from.u64()?).map(|_| Some((from.text()?, from.bytes()?))).collect::<Option<_>>()?;
         let commits = read_commits(&mut from)?;
-        let state = Self { seq, payers, payees, settled, spent, notes, commits };
+        let state = Self { seq, payers, payees, settled, spent, notes, commits, run: Run::default() };
         let is_conserved = state.payers.known() == settled && state.payees.known() == settled;
         (from.is_empty() && is_conserved).then_some(state)
     }
@@ -130,7 +133,8 @@ mod tests {
     /// A state in which everything is something.
     fn state() -> State {
         let (payer, payee, tokens) = (PayerId(0), PayeeId(0), AdjustedTokens::new(5));
-        let spent = |id| Some(Spent { id: [id; 32], opened_at: 3, receipt: Bytes::from_static(b"receipt") });
+        let spent =
+            |id| Some(Spent { id: [id; 32], run: Run(6), opened_at: 3, receipt: Bytes::from_static(b"receipt") });
         let mut state = State::default();
         for entry in [
             Entry::PayerOpened { payer, name: "a".into(), credit: credit() },
@@ -139,7 +143,9 @@ mod tests {
             Entry::PayeeOpened { payee: PayeeId(1), name: "d".into() },
             Entry::Settled { payer, payee, tokens, spent: spent(1) },
             Entry::Settled { payer: PayerId(1), payee: PayeeId(1), tokens, spent: None },
-            Entry::Voided { payer, id: [2; 32], opened_at: 4 },
+            Entry::Voided { payer, id: [2; 32], run: Run(7), opened_at: 4 },
+            Entry::Voided { payer, id: [2; 32], run: Run(8), opened_at: 4 },
+            Entry::PayerShut { payer },
             Entry::NoteSet { key: "key".into(), value: Some(Bytes::from_static(b"value")) },
             Entry::CommitBegun { number: 1 },
         ] {
@@ -167,7 +173,7 @@ mod tests {
         assert_eq!(again.spent.forgotten(), Some(2));
         assert_eq!(again.commits.parts(), state.commits.parts());
         assert_eq!((again.payers.next(), again.payers.closed()), (2, 5));
-        assert_eq!(again.payers.get(0).map(|payer| payer.credit), Some(credit()));
+        assert_eq!(again.payers.get(0).map(|payer| (payer.credit, payer.shut_by)), Some((credit(), Some(1))));
         assert_eq!(State::from_bytes(&State::default().to_bytes()).map(|state| state.seq), Some(0));
     }
 

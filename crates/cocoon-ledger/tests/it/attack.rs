@@ -1,11 +1,13 @@
 //! What a host, a worker or a client tries, by name.
 
 use bytes::Bytes;
-use cocoon_ledger::{Commit, Journal, JournalError, Ledger, LostRefusal, PayeeId, PayerId, RolledBack, Spent};
+use cocoon_ledger::{
+    Commit, Journal, JournalError, Ledger, LostRefusal, PayeeId, PayerId, RolledBack, Spent, Standing,
+};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::disk::Disk;
-use crate::{KEY, credit, id, open, open_with, spent, tokens, write};
+use crate::{KEY, credit, id, open, open_with, spent, spent_in, tokens, write};
 
 const HEADER: TableDefinition<'_, (), &[u8]> = TableDefinition::new("header");
 const SNAPSHOT: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("snapshot");
@@ -30,7 +32,7 @@ impl Proxy {
 
     fn settle(&mut self, number: u64, amount: u64) {
         let reservation = self.ledger.reserve(self.payer, tokens(amount)).unwrap();
-        let spent = spent(number, self.ledger.seq());
+        let spent = spent_in(self.ledger.run(), number, self.ledger.seq());
         let _ = self.ledger.settle(reservation, self.payee, tokens(amount), Some(spent));
         write(&mut self.journal, &mut self.ledger);
     }
@@ -235,6 +237,8 @@ fn reused_receipt_id() {
     let mut proxy = Proxy::on(Disk::default());
     proxy.settle(1, 10);
     let ledger = &mut proxy.ledger;
+    let run = ledger.run();
+    let spent = |number, opened_at| spent_in(run, number, opened_at);
     let before = ledger.payee(proxy.payee).known;
     let reservation = ledger.reserve(proxy.payer, tokens(10)).unwrap();
     let settled = ledger.settle(reservation, proxy.payee, tokens(10), Some(spent(1, 99)));
@@ -253,6 +257,183 @@ fn reused_receipt_id() {
     ledger.assert_conserved();
 }
 
+/// A worker has served a small request, and the crash lost it: the disk of before, and what the worker has.
+fn lost_in_a_crash() -> (Disk, Spent) {
+    let mut proxy = Proxy::on(Disk::default());
+    write(&mut proxy.journal, &mut proxy.ledger);
+    let before = proxy.disk.copy();
+    let lost = spent_in(proxy.ledger.run(), 1, proxy.ledger.seq());
+    proxy.settle(1, 10);
+    (Disk::with(before), lost)
+}
+
+impl Proxy {
+    fn hand_over(&mut self, amount: u64, lost: &Spent) -> Result<u64, LostRefusal> {
+        let settled = self.ledger.settle_lost(self.payer, self.payee, tokens(amount), lost.clone());
+        settled.map(|settled| settled.charged.get())
+    }
+
+    /// Serves a request under the id that was lost.
+    fn reuse(&mut self, amount: u64, while_it_runs: impl FnOnce(&mut Self)) -> (u64, Spent) {
+        let reservation = self.ledger.reserve(self.payer, tokens(amount)).unwrap();
+        let reused = spent_in(self.ledger.run(), 1, self.ledger.seq());
+        while_it_runs(self);
+        let settled = self.ledger.settle(reservation, self.payee, tokens(amount), Some(reused.clone()));
+        (settled.charged.get(), reused)
+    }
+
+    fn earned(&self) -> u64 {
+        self.ledger.assert_conserved();
+        self.ledger.payee(self.payee).known.get()
+    }
+}
+
+#[test]
+fn a_lost_id_buys_a_large_answer_for_nothing() {
+    let (disk, lost) = lost_in_a_crash();
+    let after = |disk: &Disk| Proxy::on(Disk::with(disk.copy()));
+    // The lost receipt comes back while the large answer runs, after it, or before.
+    let mut during = after(&disk);
+    let (charged, _) = during.reuse(400, |proxy| assert_eq!(proxy.hand_over(10, &lost), Ok(10)));
+    assert_eq!((charged, during.earned()), (400, 410));
+    let mut later = after(&disk);
+    assert_eq!((later.reuse(400, |_| ()).0, later.hand_over(10, &lost), later.earned()), (400, Ok(10), 410));
+    let mut sooner = after(&disk);
+    assert_eq!((sooner.hand_over(10, &lost), sooner.reuse(400, |_| ()).0, sooner.earned()), (Ok(10), 400, 410));
+    for proxy in [&mut during, &mut later, &mut sooner] {
+        assert_eq!(proxy.hand_over(10, &lost), Err(LostRefusal::AlreadySpent));
+        assert_eq!(proxy.reuse(400, |_| ()).0, 0, "the same run has it once");
+    }
+}
+
+/// Somebody else uses the id of a request that a crash lost: its client still hears what it cost.
+#[test]
+fn a_lost_id_is_used_by_another_client() {
+    let (disk, lost) = lost_in_a_crash();
+    let mut proxy = Proxy::on(disk);
+    let other = proxy.ledger.open_payer("other", credit(0, 1_000)).unwrap();
+    let reservation = proxy.ledger.reserve(other, tokens(5)).unwrap();
+    let spent = spent_in(proxy.ledger.run(), 1, proxy.ledger.seq());
+    let _ = proxy.ledger.settle(reservation, proxy.payee, tokens(5), Some(spent));
+    assert_eq!(proxy.ledger.spent_by(proxy.payer, &lost.id), None);
+    assert_eq!(proxy.hand_over(10, &lost), Ok(10));
+    let cost = |payer| proxy.ledger.spent_by(payer, &lost.id).map(|request| request.tokens.get());
+    assert_eq!((cost(proxy.payer), cost(other)), (Some(10), Some(5)));
+}
+
+#[test]
+fn five_hundred_dust_contracts_that_leave() {
+    let mut proxy = Proxy::on(Disk::default());
+    let many = 5 * cocoon_ledger::limits::NOTES_MAX;
+    for number in 0..many {
+        let dust = proxy.ledger.open_payer(&number.to_string(), credit(0, 1)).unwrap();
+        proxy.ledger.shut_payer(dust);
+    }
+    proxy.ledger.shut_payer(proxy.payer);
+    proxy.commit();
+    assert_eq!(proxy.ledger.payer(proxy.payer).standing, Standing::Left, "one commit covers all");
+    // What they leave behind ends with their accounts.
+    assert!(proxy.ledger.close_payer(proxy.payer));
+    let again = proxy.ledger.open_payer("client", credit(0, 1)).unwrap();
+    assert_eq!(proxy.ledger.payer(again).standing, Standing::Open);
+}
+
+#[test]
+fn a_busy_ledger_lets_clients_leave() {
+    let mut proxy = Proxy::on(Disk::default());
+    proxy.ledger.shut_payer(proxy.payer);
+    proxy.commit();
+    let other = proxy.ledger.open_payer("other", credit(0, 1_000)).unwrap();
+    let reservation = proxy.ledger.reserve(other, tokens(5)).unwrap();
+    let _ = proxy.ledger.settle(reservation, proxy.payee, tokens(5), None);
+    assert!(proxy.ledger.unwritten() > 0);
+    assert_eq!(proxy.ledger.payer(proxy.payer).standing, Standing::Left);
+}
+
+#[test]
+fn a_lost_id_is_given_up_before_its_receipt_comes_back() {
+    let (disk, lost) = lost_in_a_crash();
+    let mut proxy = Proxy::on(disk);
+    let reservation = proxy.ledger.reserve(proxy.payer, tokens(500)).unwrap();
+    let opened_at = proxy.ledger.seq();
+    proxy.ledger.release(reservation, Some((lost.id, opened_at)));
+    assert_eq!(proxy.hand_over(500, &spent_in(proxy.ledger.run(), 1, opened_at)), Err(LostRefusal::AlreadySpent));
+    assert_eq!((proxy.hand_over(10, &lost), proxy.earned()), (Ok(10), 10));
+}
+
+/// Whatever of the two the second crash leaves, each is paid once.
+#[test]
+fn a_lost_id_is_used_again_and_the_proxy_crashes_again() {
+    let (disk, lost) = lost_in_a_crash();
+    for written in 0..8 {
+        let mut proxy = Proxy::on(Disk::with(disk.copy()));
+        let is_written = |step: u32| written & (1 << step) != 0;
+        let write_if = |proxy: &mut Proxy, step| {
+            if is_written(step) {
+                write(&mut proxy.journal, &mut proxy.ledger);
+            }
+        };
+        let (_, reused) = proxy.reuse(500, |_| ());
+        write_if(&mut proxy, 0);
+        proxy.hand_over(10, &lost).unwrap();
+        write_if(&mut proxy, 1);
+        let mut proxy = Proxy::on(Disk::with(proxy.disk.copy()));
+        let _ = (proxy.hand_over(10, &lost), proxy.hand_over(500, &reused));
+        write_if(&mut proxy, 2);
+        let mut proxy = Proxy::on(Disk::with(proxy.disk.copy()));
+        let _ = (proxy.hand_over(500, &reused), proxy.hand_over(10, &lost));
+        assert_eq!(proxy.earned(), 510, "{written:b}");
+    }
+}
+
+/// A disk that is set back to before the client left has no commit that covers it, and with that commit on chain it does
+/// not open again.
+#[test]
+fn a_refund_survives_a_rollback() {
+    let mut proxy = Proxy::on(Disk::default());
+    proxy.settle(1, 10);
+    let first = proxy.commit();
+    let before = proxy.disk.copy();
+    let standing = |proxy: &Proxy| proxy.ledger.payer(proxy.payer).standing;
+    assert_eq!(standing(&proxy), Standing::Open);
+    proxy.ledger.shut_payer(proxy.payer);
+    write(&mut proxy.journal, &mut proxy.ledger);
+    assert_eq!(standing(&proxy), Standing::Leaving, "a disk can be set back");
+    assert!(proxy.ledger.reserve(proxy.payer, tokens(1)).is_err());
+    assert_eq!(standing(&Proxy::on(Disk::with(proxy.disk.copy()))), Standing::Leaving);
+    let second = proxy.commit();
+    assert_eq!(standing(&proxy), Standing::Left);
+    assert_eq!(standing(&Proxy::on(Disk::with(proxy.disk.copy()))), Standing::Left);
+    let older = Proxy::on(Disk::with(before));
+    assert_eq!(older.ledger.check_chain(Some(first)), Ok(()));
+    assert_eq!(older.ledger.check_chain(Some(second)), Err(RolledBack::Older { on_chain: 2, ours: 1 }));
+}
+
+#[test]
+fn a_commit_under_way_does_not_cover_a_client_that_leaves() {
+    let mut proxy = Proxy::on(Disk::default());
+    proxy.settle(1, 10);
+    proxy.ledger.begin_commit().unwrap();
+    proxy.ledger.shut_payer(proxy.payer);
+    proxy.ledger.shut_payer(proxy.payer);
+    write(&mut proxy.journal, &mut proxy.ledger);
+    proxy.ledger.committed(1);
+    assert_eq!(proxy.ledger.payer(proxy.payer).standing, Standing::Leaving);
+    proxy.commit();
+    assert_eq!(proxy.ledger.payer(proxy.payer).standing, Standing::Left);
+    assert_eq!(proxy.ledger.begin_commit(), None, "nothing else is new");
+}
+
+#[test]
+fn a_client_leaves_before_its_lost_receipts_come_back() {
+    let (disk, lost) = lost_in_a_crash();
+    let mut proxy = Proxy::on(disk);
+    proxy.ledger.shut_payer(proxy.payer);
+    assert_eq!(proxy.hand_over(10, &lost), Ok(10), "nothing was signed yet");
+    proxy.commit();
+    assert_eq!(proxy.hand_over(10, &Spent { id: id(2), ..lost }), Err(LostRefusal::AccountClosed));
+}
+
 #[test]
 fn a_receipt_is_handed_over_after_its_id_was_forgotten() {
     let mut ledger = Ledger::new();
@@ -260,7 +441,7 @@ fn a_receipt_is_handed_over_after_its_id_was_forgotten() {
     let payee = ledger.open_payee("worker").unwrap();
     for number in 0..=cocoon_ledger::limits::SPENT_MAX as u64 {
         let reservation = ledger.reserve(payer, tokens(1)).unwrap();
-        let spent = Spent { id: id(number), opened_at: 10 + number, receipt: Bytes::new() };
+        let spent = Spent { receipt: Bytes::new(), ..spent(number, 10 + number) };
         let _ = ledger.settle(reservation, payee, tokens(1), Some(spent));
     }
     assert_eq!(ledger.spent(&id(0)), None);

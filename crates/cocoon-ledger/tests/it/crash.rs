@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use cocoon_ledger::{Commit, Journal, JournalError, Ledger, LostRefusal, Spent};
 
 use crate::disk::{Disk, Survives};
-use crate::{Random, credit, id, open_with, spent, tokens};
+use crate::{Random, credit, id, open_with, spent_in, tokens};
 
 const PAYERS: [&str; 2] = ["client 0", "client 1"];
 const PAYEES: [&str; 2] = ["worker 0", "worker 1"];
@@ -114,7 +114,7 @@ impl Proxy {
         let (reserved, used) = (random.below(400), random.below(500));
         let opened_at = self.ledger.seq();
         let Ok(reservation) = self.ledger.reserve(payer_id, tokens(reserved)) else { return };
-        let spent = spent(number, opened_at);
+        let spent = spent_in(self.ledger.run(), number, opened_at);
         if random.below(5) == 0 {
             self.ledger.release(reservation, Some((spent.id, opened_at)));
             facts.voids.push((spent, false));

@@ -7,8 +7,10 @@ mod disk;
 mod journal;
 mod model;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
-use cocoon_ledger::{Credit, Journal, JournalError, Ledger, Salts, Spent, State};
+use cocoon_ledger::{Credit, Journal, JournalError, Ledger, Run, Salts, Spent, State};
 use cocoon_units::AdjustedTokens;
 
 use crate::disk::Disk;
@@ -29,8 +31,13 @@ fn id(number: u64) -> [u8; 32] {
     id
 }
 
+/// Of a ledger in memory.
 fn spent(number: u64, opened_at: u64) -> Spent {
-    Spent { id: id(number), opened_at, receipt: Bytes::from(format!("receipt {number}")) }
+    spent_in(Run::default(), number, opened_at)
+}
+
+fn spent_in(run: Run, number: u64, opened_at: u64) -> Spent {
+    Spent { id: id(number), run, opened_at, receipt: Bytes::from(format!("receipt {number}")) }
 }
 
 /// Salts that differ, from a seed.
@@ -40,7 +47,9 @@ fn salts(seed: u64) -> Salts {
 }
 
 fn open_with(disk: &Disk, key: &[u8; 32]) -> Result<(Journal, State), JournalError> {
-    Journal::open(disk.clone(), key, salts(disk.steps()))
+    // Every run has another number, though it begins with the same disk.
+    static OPENED: AtomicU64 = AtomicU64::new(0);
+    Journal::open(disk.clone(), key, salts(OPENED.fetch_add(1, Ordering::Relaxed)))
 }
 
 fn open(disk: &Disk) -> (Journal, Ledger) {

@@ -2,13 +2,13 @@
 //!
 //! The journaled ledger and its journal run beside it, and now and then the ledger is thrown away and restored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cocoon_ledger::{Commit, Journal, Ledger, LostRefusal, Rejection, Reservation};
+use cocoon_ledger::{Commit, Journal, Ledger, LostRefusal, Rejection, Reservation, Run, Standing};
 use proptest::prelude::*;
 
 use crate::disk::Disk;
-use crate::{credit, id, open, spent, tokens};
+use crate::{credit, id, open, spent_in, tokens};
 
 const PAYERS: usize = 3;
 const PAYEES: usize = 2;
@@ -19,7 +19,8 @@ enum Step {
     Reserve { payer: usize, tokens: u64 },
     Settle { open: prop::sample::Index, payee: usize, used: u64, id: Option<u64> },
     Release { open: prop::sample::Index, id: Option<u64> },
-    HandOver { payer: usize, payee: usize, used: u64, id: u64 },
+    HandOver { payer: usize, payee: usize, used: u64, id: u64, run: prop::sample::Index },
+    Shut { payer: usize },
     BeginCommit,
     SeeCommit,
     Write,
@@ -38,8 +39,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (open(), 0..PAYEES, tokens(), maybe_id())
             .prop_map(|(open, payee, used, id)| Step::Settle { open, payee, used, id }),
         2 => (open(), maybe_id()).prop_map(|(open, id)| Step::Release { open, id }),
-        1 => (0..PAYERS, 0..PAYEES, tokens(), id())
-            .prop_map(|(payer, payee, used, id)| Step::HandOver { payer, payee, used, id }),
+        2 => (0..PAYERS, 0..PAYEES, tokens(), id(), any::<prop::sample::Index>())
+            .prop_map(|(payer, payee, used, id, run)| Step::HandOver { payer, payee, used, id, run }),
+        1 => (0..10 * PAYERS).prop_map(|payer| Step::Shut { payer }),
         1 => Just(Step::BeginCommit),
         1 => Just(Step::SeeCommit),
         2 => Just(Step::Write),
@@ -54,7 +56,12 @@ struct Model {
     open: Vec<(usize, u64)>,
     /// Payer, payee, tokens.
     charges: Vec<(usize, usize, u64)>,
-    spent: BTreeSet<u64>,
+    /// Ids that are spent, each in one run: of how many there were before.
+    spent: BTreeSet<(u64, usize)>,
+    /// Payers that left, and how many commits had been begun by then.
+    shut: BTreeMap<usize, usize>,
+    commits_begun: usize,
+    commits_seen: usize,
     /// How many charges are on disk, covered by the commit under way, and by those seen on chain.
     durable: usize,
     begun: Option<usize>,
@@ -79,6 +86,11 @@ impl Model {
         self.secured[payer].saturating_sub(taken)
     }
 
+    /// Whether a commit that was begun after the payer left was seen.
+    fn has_left(&self, payer: usize) -> bool {
+        self.shut.get(&payer).is_some_and(|begun| self.commits_seen > *begun)
+    }
+
     /// What the payee can still earn.
     fn room(&self, payee: usize) -> u64 {
         u64::MAX - self.earned(payee, self.charges.len())
@@ -91,6 +103,7 @@ struct Pair {
     ledger: Ledger,
     reservations: Vec<Reservation>,
     chain: Option<Commit>,
+    runs: Vec<Run>,
     model: Model,
     /// The model when the last batch was written.
     on_disk: Model,
@@ -100,9 +113,9 @@ impl Pair {
     fn new() -> Self {
         let disk = Disk::default();
         let (journal, ledger) = open(&disk);
-        let model = Model::default();
-        let mut pair =
-            Self { disk, journal, ledger, reservations: Vec::new(), chain: None, on_disk: model.clone(), model };
+        let (model, runs) = (Model::default(), vec![ledger.run()]);
+        let (reservations, on_disk) = (Vec::new(), model.clone());
+        let mut pair = Self { disk, journal, ledger, reservations, chain: None, runs, on_disk, model };
         for payer in 0..PAYERS {
             pair.set_credit(payer, 20_000);
         }
@@ -137,10 +150,17 @@ impl Pair {
                 let open = open.index(self.reservations.len());
                 self.model.open.remove(open);
                 self.ledger.release(self.reservations.remove(open), of.map(|number| (id(number), 0)));
-                self.model.spent.extend(of);
+                self.model.spent.extend(of.map(|number| (number, self.runs.len() - 1)));
             }
             Step::Settle { .. } | Step::Release { .. } => {}
-            Step::HandOver { payer, payee, used, id } => self.hand_over(payer, payee, used, id),
+            Step::HandOver { payer, payee, used, id, run } => {
+                self.hand_over(payer, payee, used, (id, run.index(self.runs.len())));
+            }
+            Step::Shut { payer } if payer < PAYERS => {
+                self.ledger.shut_payer(self.payer(payer));
+                self.model.shut.entry(payer).or_insert(self.model.commits_begun);
+            }
+            Step::Shut { .. } => {}
             Step::BeginCommit => self.begin_commit(),
             Step::SeeCommit => self.see_commit(),
             Step::Write => self.write(),
@@ -151,12 +171,13 @@ impl Pair {
     fn reserve(&mut self, payer: usize, wanted: u64) {
         match self.ledger.reserve(self.payer(payer), tokens(wanted)) {
             Ok(reservation) => {
-                assert!(wanted <= self.model.free(payer));
+                assert!(wanted <= self.model.free(payer) && !self.model.shut.contains_key(&payer));
                 self.model.open.push((payer, wanted));
                 self.reservations.push(reservation);
             }
             Err(rejection) => {
-                assert!(wanted > self.model.free(payer), "{rejection}");
+                let is_shut = self.model.shut.contains_key(&payer);
+                assert!(is_shut || wanted > self.model.free(payer), "{rejection}");
                 assert!(!matches!(rejection, Rejection::AccountsFull | Rejection::JournalBehind));
             }
         }
@@ -165,37 +186,39 @@ impl Pair {
     fn settle(&mut self, open: usize, payee: usize, used: u64, of: Option<u64>) {
         let (payer, reserved) = self.model.open.remove(open);
         let (reservation, payee_id) = (self.reservations.remove(open), self.payee(payee));
-        let spent = of.map(|number| spent(number, 0));
+        let spent = of.map(|number| spent_in(self.ledger.run(), number, 0));
         let settled = self.ledger.settle(reservation, payee_id, tokens(used), spent);
-        let is_repeat = of.is_some_and(|number| !self.model.spent.insert(number));
+        let is_repeat = of.is_some_and(|number| !self.model.spent.insert((number, self.runs.len() - 1)));
         let expected = if is_repeat { 0 } else { used.min(reserved).min(self.model.room(payee)) };
         assert_eq!((settled.charged.get(), settled.is_repeat), (expected, is_repeat));
         assert_eq!(settled.clamped.is_some(), used > reserved);
         self.model.charges.push((payer, payee, expected));
     }
 
-    fn hand_over(&mut self, payer: usize, payee: usize, used: u64, of: u64) {
+    fn hand_over(&mut self, payer: usize, payee: usize, used: u64, of: (u64, usize)) {
         let (payer_id, payee_id) = (self.payer(payer), self.payee(payee));
         let expected = used.min(self.model.free(payer)).min(self.model.room(payee));
-        match self.ledger.settle_lost(payer_id, payee_id, tokens(used), spent(of, 0)) {
+        let lost = spent_in(self.runs[of.1], of.0, 0);
+        match self.ledger.settle_lost(payer_id, payee_id, tokens(used), lost) {
             Ok(settled) => {
+                assert!(!self.model.has_left(payer));
                 assert!(self.model.spent.insert(of));
                 assert_eq!(settled.charged.get(), expected);
                 self.model.charges.push((payer, payee, expected));
             }
-            Err(refusal) => {
-                assert_eq!(refusal, LostRefusal::AlreadySpent);
-                assert!(self.model.spent.contains(&of));
-            }
+            Err(LostRefusal::AlreadySpent) => assert!(self.model.spent.contains(&of)),
+            Err(refusal) => assert!(refusal == LostRefusal::AccountClosed && self.model.has_left(payer), "{refusal}"),
         }
     }
 
     fn begin_commit(&mut self) {
         let begun = self.ledger.begin_commit();
-        let has_news = self.model.charges[self.model.committed..].iter().any(|(.., tokens)| *tokens > 0);
+        let has_news = self.model.charges[self.model.committed..].iter().any(|(.., tokens)| *tokens > 0)
+            || self.model.shut.values().any(|begun| *begun == self.model.commits_begun);
         assert_eq!(begun.is_some(), has_news && self.model.begun.is_none());
         if begun.is_some() {
             self.model.begun = Some(self.model.charges.len());
+            self.model.commits_begun += 1;
         }
     }
 
@@ -206,6 +229,7 @@ impl Pair {
         self.ledger.committed(commit.number);
         self.chain = Some(commit);
         self.model.committed = self.model.begun.take().expect("it was begun");
+        self.model.commits_seen = self.model.commits_begun;
         assert!(self.model.committed <= self.model.durable, "a commit above what is on disk");
     }
 
@@ -219,16 +243,17 @@ impl Pair {
 
     /// The process ends: reservations, and what is not on disk, are gone.
     fn restart(&mut self) {
-        let before = self.model.committed;
+        let before = self.model.commits_seen;
         self.model = Model { open: Vec::new(), ..self.on_disk.clone() };
         self.reservations.clear();
         self.disk = Disk::with(self.disk.copy());
         (self.journal, self.ledger) = open(&self.disk);
+        self.runs.push(self.ledger.run());
         self.ledger.check_chain(self.chain).expect("the chain has what was sent");
-        if before > self.model.committed {
+        if before > self.model.commits_seen {
             // The chain's word was not written down, but the commit was.
             self.see_commit();
-            assert_eq!(self.model.committed, before);
+            assert_eq!(self.model.commits_seen, before);
         }
     }
 
@@ -241,6 +266,13 @@ impl Pair {
             let marks = [view.marks.known, view.marks.durable, view.marks.committed].map(|mark| mark.get());
             assert_eq!(marks, expected);
             assert_eq!(view.reserved.get(), self.model.reserved(payer));
+            let is_shut = self.model.shut.contains_key(&payer);
+            let expected = match (is_shut, self.model.has_left(payer)) {
+                (false, _) => Standing::Open,
+                (true, false) => Standing::Leaving,
+                (true, true) => Standing::Left,
+            };
+            assert_eq!(view.standing, expected);
         }
         for payee in 0..PAYEES {
             let marks = self.ledger.payee(self.payee(payee));
@@ -248,7 +280,8 @@ impl Pair {
             assert_eq!([marks.known, marks.durable, marks.committed].map(|mark| mark.get()), expected);
         }
         for number in 0..40 {
-            assert_eq!(self.ledger.spent(&id(number)).is_some(), self.model.spent.contains(&number));
+            let is_spent = self.model.spent.iter().any(|(spent, _)| *spent == number);
+            assert_eq!(self.ledger.spent(&id(number)).is_some(), is_spent);
         }
         assert_eq!(self.ledger.totals().reservations, open.len() as u64);
     }

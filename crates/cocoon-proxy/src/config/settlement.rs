@@ -16,13 +16,16 @@ pub struct SettlementConfig {
     pub exposure: Ton,
     /// For how many seconds it may stay unsigned.
     pub exposure_s: u64,
+    /// For how many seconds after a crash new requests wait for workers to bring back what it lost; at most a minute.
+    pub recovery_s: u64,
     /// A client is charged once it owes this much, in TON.
     pub charge_at: Ton,
     /// A worker is paid once it is owed this much, in TON; it may ask for its money at any time itself.
     pub payout_at: Ton,
     /// The commission is withdrawn once it is this much, in TON.
     pub withdraw_at: Ton,
-    /// No transaction of the above is made when its fee is more than so many percent of the amount.
+    /// No transaction of the above is made when its fee is more than so many percent of the amount, except by command. When a
+    /// contract closes, it is enough that the transaction brings more than its fee.
     pub fee_percent_max: u64,
 }
 
@@ -33,6 +36,9 @@ impl Default for SettlementConfig {
             commit_max_s: 60,
             exposure: Nano::new(100_000_000).ton(),
             exposure_s: 180,
+            // Workers look for the proxy again in pauses that double, so they are back within as long as it was gone: a
+            // supervisor's restart.
+            recovery_s: 5,
             charge_at: Nano::new(1_000_000_000).ton(),
             payout_at: Nano::new(10_000_000_000).ton(),
             withdraw_at: Nano::new(10_000_000_000).ton(),

@@ -3,7 +3,6 @@
 //! Everything here is the ledger's business, passed on with what else the core has to know of it: who is held back,
 //! whose contract is closed, and whose request a receipt was that a crash lost.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cocoon_ledger::{Credit, Ledger, LostRefusal, Marks, PayeeId, PayerView, Rejection, Spent};
@@ -24,6 +23,15 @@ pub(crate) struct Lost {
     pub(crate) spent: Spent,
 }
 
+/// What may be begun for an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admits {
+    /// Whatever it can pay for.
+    New,
+    /// Nothing: its contract is closed or closing. What runs is finished.
+    Nothing,
+}
+
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LostOutcome {
@@ -33,8 +41,6 @@ pub(crate) enum LostOutcome {
     UnknownPayer,
     /// Nothing is owed.
     Refused(LostRefusal),
-    /// The client asked before, and was told that it cost nothing.
-    Denied,
 }
 
 impl Core {
@@ -71,21 +77,19 @@ impl Core {
         }
     }
 
-    /// What a client's contract holds now.
-    pub(crate) fn credit_changed(&mut self, account: &str, credit: Credit, is_open: bool) {
+    /// What a client's contract holds now, and what may be begun on it.
+    pub(crate) fn credit_changed(&mut self, account: &str, credit: Credit, admits: Admits) {
         let Some(payer) = self.ledger.find_payer(account) else { return };
         self.ledger.set_credit(payer, credit);
-        match is_open {
-            true => self.closed_payers.remove(&payer),
-            false => self.closed_payers.insert(payer),
+        match admits {
+            Admits::New => self.closed_payers.remove(&payer),
+            Admits::Nothing => self.closed_payers.insert(payer),
         };
     }
 
-    /// A client leaves: nothing new of its account is begun.
-    pub(crate) fn shut_payer(&mut self, account: &str) {
-        if let Some(payer) = self.ledger.find_payer(account) {
-            self.closed_payers.insert(payer);
-        }
+    /// Whether workers are given time to bring back what the last run lost, and nothing new begins.
+    pub(crate) const fn set_recovering(&mut self, is_recovering: bool) {
+        self.is_recovering = is_recovering;
     }
 
     /// A worker's contract was closed: it can never be paid for more.
@@ -153,6 +157,7 @@ impl Core {
             payer: self.ledger.name_of_payer(request.reservation.payer())?.to_owned(),
             payee: self.ledger.name_of_payee(worker.payee)?.to_owned(),
             id: request.receipt?,
+            run: self.ledger.run(),
             model: AccountTag::model_digest(self.models.name(request.model)),
             reserved: request.reservation.tokens(),
             coefficient: worker.coefficient,
@@ -179,19 +184,6 @@ impl Core {
             }
             Err(refusal) => LostOutcome::Refused(refusal),
         }
-    }
-
-    /// Requests that workers of each account have, and what is set aside for them.
-    pub(crate) fn at_payees(&self) -> BTreeMap<PayeeId, (u64, AdjustedTokens)> {
-        let mut at = BTreeMap::<PayeeId, (u64, AdjustedTokens)>::new();
-        for key in self.requests.keys() {
-            let Some(request) = self.requests.get(key) else { continue };
-            let Some(worker) = request.state.worker().and_then(|id| self.workers.get(id)) else { continue };
-            let (count, reserved) = at.entry(worker.payee).or_default();
-            *count += 1;
-            *reserved = reserved.checked_add(request.reservation.tokens()).unwrap_or(AdjustedTokens::MAX);
-        }
-        at
     }
 
     /// The books, all accounts together. None where there is no chain.

@@ -11,12 +11,15 @@
 //! An answer that was whole when its time ran out is paid by its receipt, too: it may have reached the client before the
 //! core heard of it, and a deadline around its end would make it free.
 //!
+//! A client counts what the end of an answer says. So it is told of an end only when the cost is known, by one message; and
+//! what it was told to be free stays free.
+//!
 //! A request that a worker had and that costs nothing takes its receipt's id with it: a receipt of that id is void,
 //! whoever presents it later.
 
 use std::time::Instant;
 
-use cocoon_ledger::Spent;
+use cocoon_ledger::{Run, Spent};
 use cocoon_wire::failure::Failure;
 use cocoon_wire::message::{Proof, TokensUsed};
 
@@ -45,7 +48,7 @@ impl Core {
             worker.misbehaved(now);
             self.tally.overcharges += 1;
         }
-        let spent = spent(&request, proof.as_ref());
+        let spent = spent(&request, self.ledger.run(), proof.as_ref());
         let settled = self.ledger.settle(request.reservation, payee, admission::total(&tokens), spent);
         self.exposure.earned(now, payee);
         self.hold_back(now, payee);
@@ -83,14 +86,28 @@ impl Core {
         }
     }
 
-    /// A whole answer with its receipt is paid although its time ran out before the core heard of it. It can only have
-    /// come within the grace of a cancellation, and a client that was told otherwise is told of the receipt.
+    /// A whole answer with its receipt is paid although its time ran out before the core heard of it, unless its client was
+    /// told otherwise.
     pub(super) fn mend_bill(&mut self, key: RequestKey, word: &Word) {
         if let (Word::Proved { .. }, Some(request)) = (word, self.requests.get_mut(key))
-            && let State::Ending { bill, .. } = &mut request.state
+            && let State::Ending { bill: bill @ Bill::Whole, .. } = &mut request.state
         {
             *bill = Bill::Usage;
         }
+    }
+
+    /// Tells a client that it waited long enough. What its worker has not said by now costs nothing; the worker, which does
+    /// not understand that it shall stop, may be busy for longer.
+    pub(super) fn write_off(&mut self, key: RequestKey, actions: &mut Vec<Action>) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        let State::Ending { bill, tell, until, .. } = &mut request.state else { return };
+        let (told, until) = (tell.take(), *until);
+        if let Some(failure) = told {
+            *bill = Bill::Nothing;
+            self.tally.failed(&failure);
+            actions.push(free_failure(key, failure));
+        }
+        self.requests.set_timer(key, until);
     }
 
     /// The worker's last word on a request that ended early.
@@ -104,7 +121,7 @@ impl Core {
     ) {
         let Some(mut request) = self.take(key) else { return };
         let State::Ending { bill, tell, .. } = std::mem::replace(&mut request.state, State::Queued) else { return };
-        let word = if bill == Bill::Nothing { Word::Nothing } else { word };
+        let word = if bill == Bill::Usage { word } else { Word::Nothing };
         if let Some(failure) = tell {
             self.tally.failed(&failure);
             actions.push(self.failure(key, failure, &request, &word));
@@ -213,7 +230,7 @@ impl Core {
 }
 
 /// What the ledger remembers of a request that is paid for, where it has an id.
-fn spent(request: &Request, proof: Option<&Proof>) -> Option<Spent> {
+fn spent(request: &Request, run: Run, proof: Option<&Proof>) -> Option<Spent> {
     let receipt = proof.map(|proof| proof.receipt.clone()).unwrap_or_default();
-    Some(Spent { id: request.receipt?, opened_at: request.opened_at?, receipt })
+    Some(Spent { id: request.receipt?, run, opened_at: request.opened_at?, receipt })
 }

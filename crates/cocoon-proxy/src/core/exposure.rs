@@ -2,7 +2,9 @@
 //!
 //! A payment is signed up to what is committed on the chain, which takes up to a minute. Until then a worker trusts the
 //! proxy's host not to roll its disk back. One that has more at stake than the owner allows, or waits for longer, gets
-//! no new request until a commit was seen; what it has it finishes.
+//! no new request until a commit was seen; what it has it finishes. So what is at stake is at most the bound and what it
+//! was running when it crossed it: requests count when they have ended, since most come to a small part of what is
+//! reserved for them, and counting that would leave a worker idle in an honest network.
 //!
 //! Only one commit is under way at a time, so two moments say all: since when something waits that the commit under way
 //! covers, and since when something waits that it does not.

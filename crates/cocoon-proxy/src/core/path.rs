@@ -46,6 +46,9 @@ impl Core {
         if self.drain.is_some() {
             return Err(refusal::draining());
         }
+        if self.is_recovering {
+            return Err(refusal::recovering());
+        }
         if self.closed_payers.contains(&payer) {
             return Err(refusal::account_closed());
         }
@@ -174,7 +177,8 @@ impl Core {
     pub(super) fn dispatch(&mut self, now: Instant, key: RequestKey, id: WorkerId, actions: &mut Vec<Action>) {
         let (Some(worker), Some(request)) = (self.workers.get_mut(id), self.requests.get_mut(key)) else { return };
         worker.active += 1;
-        request.opened_at = Some(self.ledger.seq());
+        // Of the first worker: the items of all of them are forgotten together.
+        request.opened_at.get_or_insert(self.ledger.seq());
         let receipt = request.receipt.filter(|_| worker.signs_receipts()).map(|id| Agreed {
             id,
             model: self.models.name(request.model).to_owned(),
@@ -286,10 +290,7 @@ impl Core {
 
     pub(super) fn client_stalled(&mut self, now: Instant, key: RequestKey, id: WorkerId, actions: &mut Vec<Action>) {
         if let Some(State::Running { .. } | State::Answering { .. }) = self.state_at(key, id) {
-            let failure = refusal::slow_reader();
-            self.tally.failed(&failure);
-            actions.push(free_failure(key, failure));
-            self.give_up(now, key, Bill::Usage, None, actions);
+            self.give_up(now, key, Bill::Usage, Some(refusal::slow_reader()), actions);
         }
     }
 
@@ -311,7 +312,8 @@ impl Core {
         client.early_cancels.push_back(request_id);
     }
 
-    /// Stops a request. One that a worker has ends when that worker says what it used.
+    /// Stops a request. One that a worker has ends when that worker says what it used, and `tell` waits until then: a client
+    /// that was told of a failure without its cost would count none.
     pub(super) fn give_up(
         &mut self,
         now: Instant,
@@ -328,13 +330,14 @@ impl Core {
             State::Ending { tell: earlier, .. } => *earlier = earlier.take().and(tell),
             State::Running { worker, .. } | State::Answering { worker, .. } => {
                 let worker = *worker;
-                request.state = State::Ending { worker, bill, tell };
                 let cancel = self.workers.get(worker).map_or(CancelSupport::Yes, |worker| worker.cancel);
                 let grace = match cancel {
                     CancelSupport::Yes => CANCEL_GRACE,
                     CancelSupport::No => UNCANCELLABLE_GRACE,
                 };
-                self.requests.set_timer(key, far(now, grace));
+                let until = far(now, grace);
+                request.state = State::Ending { worker, bill, tell, until };
+                self.requests.set_timer(key, until);
                 actions.push(Action::CancelAtWorker { key, worker });
             }
         }
@@ -357,25 +360,41 @@ impl Core {
     /// Moves a request on whose moment came: it is gone afterwards, or its timer lies ahead.
     pub(super) fn expire(&mut self, now: Instant, key: RequestKey, actions: &mut Vec<Action>) {
         let Some(request) = self.requests.get(key) else { return };
-        let (failure, bill) = match &request.state {
+        let bill = match &request.state {
             State::Queued => {
                 let failure = self.why_it_waited(now, request);
                 return self.finish_unrouted(key, Some(failure), actions);
             }
+            State::Ending { until, .. } if now < *until => return self.write_off(key, actions),
             State::Ending { .. } => return self.drop_request(now, key, None, actions),
             State::Running { worker, since } => {
                 let took = now.saturating_duration_since(*since);
                 if let Some(worker) = self.workers.get_mut(*worker) {
                     worker.timed_out(now, took);
                 }
-                (refusal::timeout_at_worker(), Bill::Nothing)
+                if request.receipt.is_some() { Bill::Whole } else { Bill::Nothing }
             }
             // What was delivered is paid, or short deadlines would be free answers.
-            State::Answering { .. } => (refusal::timeout_at_worker(), Bill::Usage),
+            State::Answering { .. } => Bill::Usage,
         };
-        self.tally.failed(&failure);
-        actions.push(free_failure(key, failure));
-        self.give_up(now, key, bill, None, actions);
+        self.run_out(now, key, bill, actions);
+    }
+
+    /// A worker had it when its time was over. The client is told at once if it costs nothing, else with the cost, and soon
+    /// in any case: one of the original profile has no deadline of its own.
+    fn run_out(&mut self, now: Instant, key: RequestKey, bill: Bill, actions: &mut Vec<Action>) {
+        let failure = refusal::timeout_at_worker();
+        match bill {
+            Bill::Nothing => {
+                self.tally.failed(&failure);
+                actions.push(free_failure(key, failure));
+                self.give_up(now, key, bill, None, actions);
+            }
+            Bill::Usage | Bill::Whole => {
+                self.give_up(now, key, bill, Some(failure), actions);
+                self.requests.set_timer(key, far(now, CANCEL_GRACE));
+            }
+        }
     }
 
     pub(super) fn why_it_waited(&self, now: Instant, request: &Request) -> Failure {

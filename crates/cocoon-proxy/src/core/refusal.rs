@@ -17,6 +17,11 @@ pub(crate) fn draining() -> Failure {
     retry(failure, RETRY_AFTER_MIN)
 }
 
+pub(crate) fn recovering() -> Failure {
+    let message = "the proxy restarted a moment ago and first settles what its last run left";
+    retry(Failure::new(Blame::Proxy, FailureCode::NoWorker, message), RETRY_AFTER_MIN)
+}
+
 pub(crate) fn cancelled() -> Failure {
     Failure::new(Blame::Client, FailureCode::Cancelled, "the request was cancelled")
 }

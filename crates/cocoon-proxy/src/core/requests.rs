@@ -48,16 +48,19 @@ pub(crate) enum State {
     Running { worker: WorkerId, since: Instant },
     /// At a worker; the client has read some of the answer.
     Answering { worker: WorkerId, since: Instant },
-    /// The client gave up or was told of a failure; the worker's word on what it used is awaited.
-    Ending { worker: WorkerId, bill: Bill, tell: Option<Failure> },
+    /// It ended early; the worker's word on what it used is awaited, at most until then. `tell` is for a client that was
+    /// not told of the end yet: it hears of it together with the cost.
+    Ending { worker: WorkerId, bill: Bill, tell: Option<Failure>, until: Instant },
 }
 
-/// Who bears what a worker produced for a request that ended early.
+/// What is charged for a request that ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bill {
-    /// The client, whose doing it was.
+    /// What the worker says it used.
     Usage,
-    /// Not the client.
+    /// The same if the answer is whole and has its receipt; else nothing.
+    Whole,
+    /// Nothing, whatever is said: the client was told so.
     Nothing,
 }
 

@@ -4,7 +4,7 @@
 mod hostile;
 mod money;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use cocoon_wire::message::{Proof, TokensUsed};
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{CANCEL_GRACE, EARLY_CANCELS_MAX};
+use crate::limits::{CANCEL_GRACE, EARLY_CANCELS_MAX, UNCANCELLABLE_GRACE};
 
 fn config() -> CoreConfig {
     CoreConfig {
@@ -380,14 +380,14 @@ fn a_client_that_leaves_cancels_everything_and_hears_nothing() {
 }
 
 #[test]
-fn a_stalled_client_is_told_and_billed() {
+fn a_stalled_client_is_told_with_its_bill() {
     let mut bench = Bench::new();
     bench.worker(1, 1_000, 1);
     bench.run(1);
     bench.started(1, 1);
     let stalled = Event::ClientStalled { key: RequestKey(1), worker: WorkerId(1) };
-    check(bench.words(stalled), "fail(1:Client:SlowReader:0) cancel(1→1)");
-    check(bench.ended(1, 1, 3), "settled(1:3) forget(1)");
+    check(bench.words(stalled), "cancel(1→1)");
+    check(bench.ended(1, 1, 3), "fail(1:Client:SlowReader:3) settled(1:3) forget(1)");
 }
 
 #[test]
@@ -400,9 +400,35 @@ fn deadlines_end_requests_wherever_they_are() {
     check(bench.run(2), "");
     check(bench.ended(1, 1, 9), "forget(1) dispatch(2→1)");
     bench.started(2, 1);
-    bench.after(Duration::from_secs(60));
-    // What was delivered is paid.
-    check(bench.ended(2, 1, 9), "settled(2:9) forget(2)");
+    check(bench.after(Duration::from_secs(60)), "cancel(2→1)");
+    // What was delivered is paid, and told with it.
+    check(bench.ended(2, 1, 9), "fail(2:Worker:Timeout:9) settled(2:9) forget(2)");
+}
+
+#[test]
+fn a_client_waits_a_short_while_for_the_cost_of_what_ran_out_of_time() {
+    let mut bench = Bench::new();
+    bench.words(joined(1, 1_000, 1, CancelSupport::No));
+    let expired = |bench: &mut Bench, key| {
+        check(bench.run(key), &format!("dispatch({key}→1)"));
+        bench.started(key, 1);
+        check(bench.after(Duration::from_secs(60)), &format!("cancel({key}→1)"));
+    };
+    expired(&mut bench, 1);
+    check(bench.after(CANCEL_GRACE), "fail(1:Worker:Timeout:0)");
+    // It keeps its slot, and what it says now costs nothing: the client was told so.
+    check(bench.run(2), "");
+    check(bench.cancel(2), "fail(2:Client:Cancelled:0) forget(2)");
+    check(bench.ended(1, 1, 9), "forget(1)");
+    expired(&mut bench, 3);
+    bench.after(CANCEL_GRACE);
+    check(bench.after(UNCANCELLABLE_GRACE - CANCEL_GRACE), "abandon(3→1) forget(3)");
+    // Nobody waits for what a client left behind, and so its worker may say later what it cost.
+    expired(&mut bench, 4);
+    bench.words(Event::ClientLeft { client: ClientId(1) });
+    check(bench.after(CANCEL_GRACE), "");
+    check(bench.ended(4, 1, 9), "settled(4:9) forget(4)");
+    assert_eq!(bench.earned(1), 9);
 }
 
 #[test]
@@ -483,7 +509,8 @@ struct Oracle {
     workers: BTreeMap<u64, u64>,
     /// Keys that came and were not forgotten, with their client.
     open: BTreeMap<u64, u64>,
-    told: BTreeSet<u64>,
+    /// Keys whose client was told of a failure, with the cost that it was told.
+    told: BTreeMap<u64, u64>,
     next: u64,
 }
 
@@ -494,7 +521,7 @@ impl Oracle {
             clients: BTreeMap::new(),
             workers: BTreeMap::new(),
             open: BTreeMap::new(),
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
             next: 1,
         }
     }
@@ -599,18 +626,22 @@ impl Oracle {
             match action {
                 Action::Dispatch(dispatch) => {
                     assert!(self.open.contains_key(&dispatch.key.0), "a forgotten request is sent");
-                    assert!(!self.told.contains(&dispatch.key.0), "a failed request is sent");
+                    assert!(!self.told.contains_key(&dispatch.key.0), "a failed request is sent");
                     assert!(self.workers.values().any(|id| *id == dispatch.worker.0), "sent to nobody");
                 }
                 Action::CancelAtWorker { key, .. } | Action::AbandonAtWorker { key, .. } => {
                     assert!(self.open.contains_key(&key.0));
                 }
-                Action::Fail { key, .. } => {
+                Action::Fail { key, tokens, .. } => {
                     let client = self.open.get(&key.0).expect("a forgotten request fails");
                     assert!(self.clients.values().any(|id| id == client), "told to nobody");
-                    assert!(self.told.insert(key.0), "told twice");
+                    assert!(self.told.insert(key.0, tokens.total.get()).is_none(), "told twice");
                 }
-                Action::Settled(settlement) => assert!(self.open.contains_key(&settlement.key.0)),
+                Action::Settled(settlement) => {
+                    assert!(self.open.contains_key(&settlement.key.0));
+                    let told = self.told.get(&settlement.key.0);
+                    assert!(told.is_none_or(|told| settlement.charged.get() <= *told), "charged more than was told");
+                }
                 Action::Forget { key } => assert!(self.open.remove(&key.0).is_some(), "forgotten twice"),
                 Action::CloseClient { .. } | Action::CloseWorker { .. } => panic!("nothing is full here"),
                 Action::Drained => assert!(self.open.is_empty()),

@@ -1,8 +1,8 @@
 //! The hub's money: books on a disk, signatures up to what the chain vouches for, and what settlement is told.
 //!
 //! 1. Whatever the core counts goes to the journal's task in batches ([`Hub::write_down`]).
-//! 2. Settlement begins commits and reports those that it sees ([`Hub::hear_books`]). Each is compared with the books:
-//!    one that they do not know ends the service.
+//! 2. Settlement begins commits and reports those that it sees ([`Hub::hear_books`]), and what workers were paid. Each is
+//!    compared with the books: a commit that they do not know, or a payment above what they committed, ends the service.
 //! 3. After a commit everybody whose account moved gets a signed payment.
 //!
 //! Without money none of this is there: accounts are named by wallets, and nothing is signed.
@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use cocoon_ledger::{Commit, Credit, Ledger, Marks, Rejection, Written};
+use cocoon_ledger::{Commit, Credit, Marks, Rejection, RolledBack, Written};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::RequestId;
 use cocoon_wire::message::{PaymentStatus, ProxyToClient, ProxyToWorker, RequestPayment, SignedPayment};
@@ -18,16 +18,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use super::refund::Refunds;
+use super::recovery::Recovery;
 use super::tell::AccountId;
 use super::{Hub, Opened};
 use crate::books::{BooksInput, CURSOR_NOTE, Position, Report, Side};
-use crate::core::{ClientId, Event, Lost, LostOutcome, RequestKey, WorkerId};
+use crate::core::{Admits, ClientId, Event, Lost, LostOutcome, RequestKey, WorkerId};
+use crate::driver::unix_ms;
 use crate::journal_task::JournalLine;
 use crate::limits::{FLUSH_TIMEOUT, OWNERS_MAX};
 use crate::money::ProxyError;
 use crate::payments::Payments;
-use crate::tag::Tags;
+use crate::tag::{SentWith, Tags};
 
 /// What the hub has where there is money.
 pub(crate) struct HubMoney {
@@ -40,7 +41,7 @@ pub(crate) struct HubMoney {
     /// What peers were told last, to tell them only what is new.
     told_clients: HashMap<ClientId, Marks>,
     told_workers: HashMap<WorkerId, AdjustedTokens>,
-    pub(super) refunds: Refunds,
+    pub(super) recovery: Recovery,
 }
 
 impl HubMoney {
@@ -49,10 +50,9 @@ impl HubMoney {
         journal: JournalLine,
         tags: Tags,
         reports: watch::Sender<Report>,
-        ledger: &Ledger,
+        recovery: Recovery,
     ) -> Self {
         Self {
-            refunds: Refunds::of(ledger),
             payments,
             journal,
             tags,
@@ -60,6 +60,7 @@ impl HubMoney {
             owners: HashMap::new(),
             told_clients: HashMap::new(),
             told_workers: HashMap::new(),
+            recovery,
         }
     }
 }
@@ -76,15 +77,7 @@ pub(super) async fn written(money: Option<&mut HubMoney>) -> Result<Written, Pro
 impl Hub {
     pub(super) fn open_client(&mut self, account: &str, owner: String, credit: Credit) -> Result<Opened, Rejection> {
         let marks = self.core.open_payer(account, credit)?.marks;
-        if self.has_left(account) {
-            self.core.shut_payer(account);
-        }
         Ok(self.opened(Side::Client, account, owner, marks))
-    }
-
-    /// Whether an account was signed a refund.
-    fn has_left(&self, account: &str) -> bool {
-        self.money.as_ref().is_some_and(|money| money.refunds.contains(account))
     }
 
     pub(super) fn open_worker(&mut self, account: &str, owner: String) -> Result<Opened, Rejection> {
@@ -134,16 +127,14 @@ impl Hub {
     /// Our seal on whose request this is.
     pub(super) fn seal_tag(&mut self, key: RequestKey) -> Option<Bytes> {
         let money = self.money.as_mut()?;
-        money.tags.seal(&self.core.account_tag(key)?)
+        let request_hmac = self.requests.get(&key)?.body.as_ref()?.receipt?.request_hmac;
+        let sent = SentWith { at_unix_ms: unix_ms(&*self.clock), request_hmac };
+        money.tags.seal(&self.core.account_tag(key)?, sent)
     }
 
     pub(super) fn settle_lost(&mut self, payee: &str, lost: Vec<Lost>) -> Vec<LostOutcome> {
         let now = Instant::now().into_std();
-        let mut settle = |lost: Lost| match self.settled.was_denied(&lost.spent.id) || self.has_left(&lost.payer) {
-            true => LostOutcome::Denied,
-            false => self.core.settle_lost(now, payee, lost),
-        };
-        let outcomes = lost.into_iter().map(&mut settle).collect();
+        let outcomes = lost.into_iter().map(|lost| self.core.settle_lost(now, payee, lost)).collect();
         self.feed(Event::Settling);
         outcomes
     }
@@ -184,10 +175,10 @@ impl Hub {
         match input {
             BooksInput::Client { contract, credit, open } => {
                 let account = contract.raw();
-                let open = open && !self.has_left(&account);
-                self.core.credit_changed(&account, credit, open);
+                let admits = if open { Admits::New } else { Admits::Nothing };
+                self.core.credit_changed(&account, credit, admits);
             }
-            BooksInput::Worker { contract, paid, closed } => self.worker_settled(&contract.raw(), paid, closed),
+            BooksInput::Worker { contract, paid, closed } => self.worker_settled(&contract.raw(), paid, closed)?,
             BooksInput::BeginCommit => self.core.begin_commit(),
             BooksInput::CommitSeen { number, digest, cursor } => {
                 self.commit_seen(Commit { number, digest }, cursor)?;
@@ -200,31 +191,28 @@ impl Hub {
             BooksInput::CloseAccount { contract } => {
                 let account = contract.raw();
                 self.core.close_account(&account);
-                let mut note = None;
                 if let Some(money) = &mut self.money {
                     money.payments.forget(&contract);
                     money.owners.remove(&account);
-                    note = money.refunds.forget(&account);
-                }
-                if let Some(note) = note {
-                    self.set_note(&note, None);
                 }
             }
         }
         Ok(())
     }
 
-    fn worker_settled(&mut self, account: &str, paid: AdjustedTokens, is_closed: bool) {
-        let ledger = self.core.ledger();
-        if let Some(payee) = ledger.find_payee(account)
-            && paid > ledger.payee(payee).committed
-        {
-            // Only our key signs payouts, and it signs what is committed.
-            warn!("a worker was paid more than these books have committed: they are not the newest");
-        }
+    fn worker_settled(&mut self, account: &str, paid: AdjustedTokens, is_closed: bool) -> Result<(), ProxyError> {
         if is_closed {
+            // An account that ended may be opened anew by its worker, and has forgotten what it was paid.
             self.core.payee_closed(Instant::now().into_std(), account);
             self.feed(Event::Settling);
+            return Ok(());
+        }
+        let ledger = self.core.ledger();
+        let ours = ledger.find_payee(account).map(|payee| ledger.payee(payee).committed);
+        match ours {
+            // Only our key signs payouts, and it signs what is committed: other books of this proxy have committed more.
+            Some(ours) if paid > ours => Err(RolledBack::Overpaid { on_chain: paid.get(), ours: ours.get() }.into()),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -239,7 +227,7 @@ impl Hub {
         Ok(())
     }
 
-    fn set_note(&mut self, key: &str, value: Option<Bytes>) {
+    pub(super) fn set_note(&mut self, key: &str, value: Option<Bytes>) {
         if self.core.ledger_mut().set_note(key, value).is_err() {
             warn!(key, "the books have no room for a note of settlement");
         }
@@ -303,16 +291,15 @@ impl Hub {
                 in_flight: view.open,
             })
         });
-        let at = self.core.at_payees();
         let payees = ledger.payees().filter_map(|(payee, account)| {
-            let (in_flight, reserved) = at.get(&payee).copied().unwrap_or_default();
             Some(Position {
                 side: Side::Worker,
                 contract: account.parse().ok()?,
                 owner: owner(account),
                 marks: ledger.payee(payee),
-                reserved,
-                in_flight,
+                // What workers have running is counted when it is settled.
+                reserved: AdjustedTokens::ZERO,
+                in_flight: 0,
             })
         });
         payers.chain(payees).collect()

@@ -19,7 +19,8 @@ impl Hub {
     /// Tells both ends what a request came to, where they do not know it yet.
     ///
     /// Peers of the original profile are told after each request, as the original does. Extended ones have the amount in
-    /// the last message of the answer; a client whose answer ended before that gets it now.
+    /// the last message of the answer, which the core keeps back until it is known; a client that was told another one,
+    /// since the books refused the charge, gets it now.
     pub(super) fn tell_settled(&mut self, settlement: Settlement) {
         if let Some(overcharge) = settlement.clamped {
             let (reported, reserved) = (overcharge.reported.get(), overcharge.reserved.get());

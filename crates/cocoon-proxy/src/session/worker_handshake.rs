@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 
 use cocoon_ledger::Credit;
-use cocoon_net::{Connection, Event as NetEvent, IncomingQuery, Outbox};
+use cocoon_net::{Connection, Event as NetEvent, IncomingQuery, Outbox, Peer};
 use cocoon_ton::contract::WorkerState;
+use cocoon_wire::Version;
 use cocoon_wire::limits::OPAQUE_MAX;
 use cocoon_wire::message::{HandedReceipt, WorkerQuery, decode_handover};
 use tokio::sync::oneshot;
@@ -20,6 +21,7 @@ use super::{Refusal, SessionEnd, Violation, handover};
 use crate::books::credit;
 use crate::core::{Lost, LostOutcome};
 use crate::driver::Shared;
+use crate::evidence::Pinned;
 use crate::hub::{Input, Opened};
 use crate::limits::{
     HANDOVER_CHUNKS_MAX, HANDOVER_PAYERS_MAX, HANDOVER_TIMEOUT, HANDOVER_VERIFIED_AT_ONCE, HANDSHAKE_MESSAGE_MAX,
@@ -36,7 +38,10 @@ pub(super) async fn shake_hands(
     let (compared, judge) = compared.await??;
     let state = match compared {
         Compared::Equal(state) => state,
-        Compared::Behind(state) => timeout(HANDOVER_TIMEOUT, hand_over(connection, shared, state, &judge)).await??,
+        Compared::Behind(state) => {
+            let _handing_over = shared.handovers().begin();
+            timeout(HANDOVER_TIMEOUT, hand_over(connection, shared, state, &judge)).await??
+        }
     };
     let (id, query) = timeout(SESSION_HANDSHAKE_TIMEOUT, next_query(connection)).await??;
     let outbox = connection.outbox();
@@ -58,10 +63,6 @@ async fn compare(connection: &mut Connection, shared: &Shared) -> Result<(Compar
     let (state, answer) =
         AwaitWorkerConnect.connect(&terms, &standing, params).map_err(|refusal| refuse(&outbox, id, refusal))?;
     let _ = outbox.answer(id, answer.encode());
-    let evidence = shared.evidence().keep_of(connection.peer());
-    let strict = if shared.desk().is_some() { Strictness::Strict } else { Strictness::Lenient };
-    let proxy = terms.names(state.version());
-    let judge = Judge::new(connection.peer(), proxy, state.offered().to_owned(), evidence, strict);
     let (id, query) = next_query(connection).await?;
     let WorkerQuery::CompareBalance { tokens_committed_to_blockchain, tokens_committed_to_db, max_tokens } = query
     else {
@@ -70,12 +71,36 @@ async fn compare(connection: &mut Connection, shared: &Shared) -> Result<(Compar
     let told = Told { on_chain: tokens_committed_to_blockchain, in_db: tokens_committed_to_db, max_tokens };
     let contract = contract_of(shared, &state).await.map_err(|refusal| refuse(&outbox, id, refusal))?;
     let opened = open_account(shared, &state).await?.map_err(|refusal| refuse(&outbox, id, refusal))?;
+    let strict = if shared.desk().is_some() { Strictness::Strict } else { Strictness::Lenient };
+    // Only now, so that whoever is refused for its contract leaves nothing behind.
+    let evidence = evidence_of(connection.peer(), state.version(), shared, strict)
+        .map_err(|refusal| refuse(&outbox, id, refusal))?;
+    let proxy = terms.names(state.version());
+    let judge = Judge::new(connection.peer(), proxy, state.offered().to_owned(), evidence, strict);
     let (compared, answer) = state
         .check_contract(contract.as_ref(), opened.marks)
         .and_then(|()| state.compare_balance(told, opened))
         .map_err(|refusal| refuse(&outbox, id, refusal))?;
     let _ = outbox.answer(id, answer.encode());
     Ok((compared, judge))
+}
+
+/// What was verified of a worker that signs receipts, kept for the clients that check them. Where there is money, a worker
+/// whose evidence cannot be shown to them does not serve.
+pub(super) fn evidence_of(
+    peer: &Peer,
+    version: Version,
+    shared: &Shared,
+    strict: Strictness,
+) -> Result<Option<Pinned>, Refusal> {
+    let Peer::Attested(peer) = peer else { return Ok(None) };
+    if version != Version::Extended {
+        return Ok(None);
+    }
+    match (shared.evidence().keep_of(peer), strict) {
+        (None, Strictness::Strict) => Err(Refusal::EvidenceTooLong),
+        (evidence, Strictness::Strict | Strictness::Lenient) => Ok(evidence),
+    }
 }
 
 /// The worker's contract, where there is a chain and it is deployed.
@@ -166,7 +191,7 @@ async fn take_over(
     let mut lost = Vec::with_capacity(receipts.len());
     for few in receipts.chunks(HANDOVER_VERIFIED_AT_ONCE) {
         for handed in few {
-            match handover::examine(handed, payee, opener, judge) {
+            match handover::examine(handed, payee, opener, judge, shared.unix_ms()) {
                 Ok(found) => lost.push(found),
                 Err(reason) => {
                     debug!(%reason, "a receipt that was handed over is left out");
@@ -209,7 +234,6 @@ async fn settle_lost(
                 debug!(%reason, "a receipt that was handed over is left out");
                 taken.left_out += 1;
             }
-            LostOutcome::Denied => taken.left_out += 1,
         }
     }
     Ok(unknown)

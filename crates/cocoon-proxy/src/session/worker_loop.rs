@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cocoon_net::{Connection, Event as NetEvent, IncomingQuery, Outbox, SendError};
+use cocoon_net::{Connection, Event as NetEvent, IncomingQuery, Outbox, Peer, SendError};
+use cocoon_receipt::BodyDigest;
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::http::HttpResponse;
@@ -19,11 +20,11 @@ use cocoon_wire::{RequestId, Version};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::proof::{Judge, Seen};
+use super::proof::{Attempt, Judge, Seen};
 use super::worker::ReadyWorker;
-use super::worker_handshake::shake_hands;
-use super::{SessionEnd, Violation};
-use crate::core::{Agreed, Dispatch, Event, RequestKey, Word, WorkerChange, WorkerId, clamp};
+use super::worker_handshake::{evidence_of, shake_hands};
+use super::{Refusal, SessionEnd, Violation};
+use crate::core::{Dispatch, Event, RequestKey, Word, WorkerChange, WorkerId, clamp};
 use crate::driver::Shared;
 use crate::hub::{Assignment, Command, Input, WorkerLink};
 use crate::limits::{ABANDONED_MAX, COMMANDS_EXTRA, HANDSHAKE_MESSAGE_MAX, WORKER_SLOTS_MAX};
@@ -83,7 +84,9 @@ struct Sent {
     stream: Arc<Stream>,
     reserved: AdjustedTokens,
     /// What a receipt must say, where one was asked for.
-    agreed: Option<Agreed>,
+    attempt: Option<Attempt>,
+    /// Of the answer's body so far, where a receipt was asked for.
+    digest: Option<BodyDigest>,
     begun: bool,
     seen: Seen,
 }
@@ -97,17 +100,28 @@ impl WorkerSession<'_> {
                     Some(command) => self.commands(command, commands).await,
                     None => Err(SessionEnd::Shutdown),
                 },
-                event = connection.next() => match event {
-                    Ok(NetEvent::Message(data)) => self.message(data).await,
-                    Ok(NetEvent::Query(query)) => self.query(query).await,
-                    Ok(_) => Err(Violation::Unknown.into()),
-                    Err(error) => Err(error.into()),
+                event = connection.next() => match (event, self.follow(connection.peer())) {
+                    (Err(error), _) => Err(error.into()),
+                    (Ok(_), Err(refusal)) => Err(refusal.into()),
+                    (Ok(NetEvent::Message(data)), Ok(())) => self.message(data).await,
+                    (Ok(NetEvent::Query(query)), Ok(())) => self.query(query).await,
+                    (Ok(_), Ok(())) => Err(Violation::Unknown.into()),
                 },
             };
             if let Err(end) = handled {
                 return end;
             }
         }
+    }
+
+    /// Judges by what the worker showed last. The connection attests its peer again by itself and tells nobody, so it is
+    /// looked at before each message.
+    fn follow(&mut self, peer: &Peer) -> Result<(), Refusal> {
+        if self.judge.knows(peer) {
+            return Ok(());
+        }
+        let evidence = evidence_of(peer, self.version, self.shared, self.judge.strictness())?;
+        self.judge.renew(peer, evidence)
     }
 
     /// Takes all commands that wait, so that their requests leave in one write.
@@ -135,6 +149,7 @@ impl WorkerSession<'_> {
             // Cancelled while the command waited: the worker never had it.
             return self.failed(dispatch.key, never_sent(), Word::Nothing).await;
         };
+        let asked = body.receipt.filter(|_| dispatch.receipt.is_some());
         let run = WorkerRun {
             request_id,
             query: body.query,
@@ -144,7 +159,7 @@ impl WorkerSession<'_> {
             enable_debug: body.enable_debug,
             token_limit: Some(dispatch.token_limit),
             answer_credit,
-            receipt: body.receipt.filter(|_| dispatch.receipt.is_some()),
+            receipt: asked.map(|asked| asked.ask),
             account_tag: tag,
         };
         let ticket = match self.outbox.send_tracked(ProxyToWorker::Run(run).encode(self.version)) {
@@ -155,7 +170,13 @@ impl WorkerSession<'_> {
             return self.failed(dispatch.key, never_sent(), Word::Nothing).await;
         }
         let Dispatch { key, reserved, receipt: agreed, .. } = dispatch;
-        let sent = Sent { key, stream, reserved, agreed, begun: false, seen: Seen::default() };
+        let sent_unix_ms = self.shared.unix_ms();
+        let attempt = agreed.zip(asked).map(|(agreed, asked)| {
+            let request_hmac = asked.request_hmac;
+            Attempt { agreed, request_hmac, sent_unix_ms }
+        });
+        let digest = asked.map(|asked| BodyDigest::answer(&asked.ask.salt));
+        let sent = Sent { key, stream, reserved, attempt, digest, begun: false, seen: Seen::default() };
         self.requests.insert(request_id, sent);
         Ok(())
     }
@@ -201,8 +222,10 @@ impl WorkerSession<'_> {
 
     /// The last message: what it says of usage is judged before anybody hears it.
     async fn last(&mut self, mut answer: Answer, head: Option<HttpResponse>) -> Result<(), SessionEnd> {
-        let Some(sent) = self.requests.get(&answer.request_id()) else { return Ok(()) };
-        let word = self.judge.word(sent.agreed.as_ref(), sent.seen, answer.end());
+        let now = self.shared.unix_ms();
+        let Some(sent) = self.requests.get_mut(&answer.request_id()) else { return Ok(()) };
+        sent.see_last(&answer, now);
+        let word = self.judge.word(sent.attempt.as_ref(), sent.seen, answer.end());
         let word = word.unwrap_or_else(|reason| {
             warn!(%reason, "an answer is not paid; blame: worker");
             Word::Unproved
@@ -274,16 +297,27 @@ impl WorkerSession<'_> {
 impl Sent {
     /// Takes note of a message, for the judgement of the receipt that will come.
     fn see(&mut self, answer: &Answer, head: Option<&HttpResponse>) {
-        let bytes = match (answer, head) {
-            (_, Some(head)) => head.payload.len(),
-            (Answer::Head { .. } | Answer::Part { .. } | Answer::Failed { .. }, None) => answer.body_len(),
+        let body: &[u8] = match (answer, head) {
+            (_, Some(head)) => &head.payload,
+            (Answer::Part { body, .. }, None) => body.expose(),
+            (Answer::Head { .. } | Answer::Failed { .. }, None) => &[],
         };
         if let Some(head) = head {
             self.seen.status = Some(head.status);
         }
-        self.seen.bytes = self.seen.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.seen.bytes = self.seen.bytes.saturating_add(u64::try_from(body.len()).unwrap_or(u64::MAX));
+        if let Some(digest) = &mut self.digest {
+            digest.update(body);
+        }
         // One that the client gave up on is paid for what was produced, be it delivered or not.
         self.seen.broke_off = matches!(answer, Answer::Failed { .. }) && !self.stream.is_cancelled();
+    }
+
+    /// Takes note of the end. Of an answer that broke off nobody can say what its worker still meant to send.
+    fn see_last(&mut self, answer: &Answer, now_unix_ms: u64) {
+        self.seen.at_unix_ms = now_unix_ms;
+        let is_whole = !matches!(answer, Answer::Failed { .. });
+        self.seen.answer_hmac = self.digest.take().filter(|_| is_whole).map(BodyDigest::finish);
     }
 }
 

@@ -52,6 +52,9 @@ pub(super) enum ActError {
     /// Neither change nor refusal came.
     #[error("nothing came back of a message to {} in time", .0.raw())]
     NoChange(Address),
+    /// Ours: a bug. Whether anything was sent is not known; what is on the chain says it.
+    #[error("it panicked: see the log, and report it")]
+    Panicked,
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
@@ -129,10 +132,11 @@ impl Till {
         Err(ActError::NoChange(from[0]))
     }
 
-    /// Sends a commit to this contract. Nothing comes back of it; the log shows it.
-    pub(super) async fn commit(&self, commit: Commit, contract: Address) -> Result<(), SendError> {
+    /// Sends a commit to this contract. Nothing comes back of it; the wallet's history shows it.
+    pub(super) async fn commit(&self, commit: Commit, contract: Address) -> Result<(), ActError> {
         let message = commit_message(commit, contract);
-        self.wallet.send(vec![message]).await.map(|_| ())
+        self.wallet.send(vec![message]).await?;
+        Ok(())
     }
 
     /// Whether an earlier process sent this commit, and it left.

@@ -183,7 +183,7 @@ impl Desk {
         }
     }
 
-    /// From now on these are the instances, and new sessions are of the first one if any.
+    /// From now on these are the instances, the newest first, and new sessions are of `current` if any.
     pub(super) fn set_instances(&self, current: Option<Address>, instances: Vec<Instance>) {
         let mut kept = self.kept();
         kept.current = current;
@@ -277,10 +277,11 @@ impl Desk {
 }
 
 impl Kept {
-    /// What an account without a contract belongs to: what it was before, or the present instance.
+    /// What an account without a contract belongs to: what it was before, or the newest instance, also when that closes.
     fn proxy_of(&self, contract: Address) -> Result<Address, DeskError> {
         let known = self.accounts.get(&contract).map(|entry| entry.proxy);
-        known.or(self.current).ok_or(DeskError::ProxyCloses)
+        let newest = self.instances.first().map(|instance| instance.contract);
+        known.or(newest).ok_or(DeskError::ProxyCloses)
     }
 
     fn remember(&mut self, contract: Address, entry: Entry) {

@@ -5,7 +5,8 @@
 //! made a little too late costs nothing, one that is made too early costs a fee.
 //!
 //! What is learned stays within a few times of what was measured: a stranger that spoils one lesson must not end the
-//! lessons, since what is thought too dear is not done, and teaches nothing any more.
+//! lessons, since what is thought too dear is not done, and teaches nothing any more. For the same reason what is thought
+//! dearer than was measured fades with time, until it is tried again.
 
 use cocoon_units::Nano;
 
@@ -66,16 +67,12 @@ impl Kind {
         }
     }
 
-    /// Whose contract it goes to, where that is not the proxy's own.
-    pub(super) const fn side(self) -> Side {
+    /// Whose contract it goes to; none where that is the proxy's own.
+    pub(super) const fn side(self) -> Option<Side> {
         match self {
-            Self::Charge | Self::Grant => Side::Client,
-            Self::Payout
-            | Self::LastPayout
-            | Self::Claim
-            | Self::Withdraw
-            | Self::CloseRequest
-            | Self::CloseComplete => Side::Worker,
+            Self::Charge | Self::Grant => Some(Side::Client),
+            Self::Payout | Self::LastPayout | Self::Claim => Some(Side::Worker),
+            Self::Withdraw | Self::CloseRequest | Self::CloseComplete => None,
         }
     }
 
@@ -114,6 +111,17 @@ impl Fees {
             *known = Nano::new(if is >= was { is } else { was - (was - is) / 4 });
         }
     }
+
+    /// Some time passed: what is thought dear may be so no more.
+    pub(super) fn fade(&mut self) {
+        for kind in Kind::ALL {
+            if let Some(known) = self.by_kind.get_mut(kind.index()) {
+                let above = known.get().saturating_sub(kind.at_first().get());
+                // Rounded up, so that it comes to an end.
+                *known = Nano::new(known.get() - above.div_ceil(4));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +143,19 @@ mod tests {
             fees.measured(Kind::Payout, Nano::ZERO);
         }
         assert!(fees.of(Kind::Payout) < Nano::new(10));
+    }
+
+    #[test]
+    fn what_was_dear_once_is_tried_again() {
+        let mut fees = Fees::default();
+        fees.measured(Kind::Charge, Nano::MAX);
+        fees.measured(Kind::Claim, Nano::ZERO);
+        let cheap = fees.of(Kind::Claim);
+        for _ in 0..100 {
+            fees.fade();
+        }
+        assert_eq!(fees.of(Kind::Charge), Kind::Charge.at_first());
+        assert_eq!(fees.of(Kind::Claim), cheap, "what is cheap stays so");
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use cocoon_units::Nano;
 
-/// Accounts whose state on the chain is remembered. A proxy has hundreds of clients; each entry is about 1 KiB.
-pub(crate) const ACCOUNTS_MAX: usize = 16_384;
+/// Accounts whose state on the chain is remembered: all that the ledger can have, or a close would wait for ever for the
+/// one that was just forgotten. A proxy has hundreds; each entry of a deployed contract is about 1 KiB.
+pub(crate) const ACCOUNTS_MAX: usize = 2 * cocoon_ledger::limits::ACCOUNTS_MAX;
 /// Accounts that are read from the chain at once, handshakes included: a flood of strangers waits for itself.
 pub(crate) const READS_MAX: usize = 8;
 /// Reads that wait for those; the next one is told to come back.
@@ -20,9 +21,9 @@ pub(crate) const REFETCH_ROUND_MAX: usize = 64;
 /// An account is read again this often when no note asks for it: a note may be lost on a way that we do not see.
 pub(crate) const REFETCH_ANYWAY: Duration = Duration::from_secs(600);
 
-/// Transactions of the proxy's contract that are read at a time.
+/// Transactions of a log that are read at a time.
 pub(crate) const LOG_PAGE: usize = 64;
-/// Pages that one round reads before other work gets its turn.
+/// Pages of one log that a round reads before other work gets its turn.
 pub(crate) const LOG_PAGES_ROUND: usize = 16;
 /// The log is looked at this often when nothing says that it changed.
 pub(crate) const LOG_POLL: Duration = Duration::from_secs(10);
@@ -46,6 +47,10 @@ pub(crate) const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) const CHANGE_PAGES_MAX: usize = 16;
 /// How often the wallet is looked at while waiting, when nothing says that it changed.
 pub(crate) const CHANGE_POLL: Duration = Duration::from_secs(5);
+
+/// What a transaction is thought to cost above what was measured fades by a quarter this often: from three times as
+/// much to a tenth above it within three hours, at the price of one fee that is too high.
+pub(crate) const FEES_FADE: Duration = Duration::from_secs(900);
 
 /// A commit that was not seen after this is sent again: the wallet's own attempts are over by then.
 pub(crate) const COMMIT_RESEND: Duration = Duration::from_secs(180);

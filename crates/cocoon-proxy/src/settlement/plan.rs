@@ -3,20 +3,22 @@
 //!
 //! While the proxy serves:
 //!
-//! 1. A client is charged once it owes `charge_at`, or half of what its contract secures, since its credit ends there,
-//!    or as soon as it is worth the fee where workers wait for money. Never above what is committed.
+//! 1. A client is charged once it owes `charge_at`, or half of what its contract secures, since its credit ends soon
+//!    after, or as soon as it is worth the fee where workers wait for money. Never above what is committed.
 //! 2. A worker is paid once it is owed `payout_at`, and only from funds that are there: neither the stake nor what
 //!    other payouts take. What the contract once could not pay is claimed again when it can.
-//! 3. The commission is withdrawn once it is `withdraw_at`, and only what workers are not owed.
+//! 3. The commission is withdrawn once it is `withdraw_at`, and the funds pay all of it beside all that workers are
+//!    owed: the contract pays what there is of it, not what we ask for.
 //! 4. None of it when the fee is more than `fee_percent_max` percent of the amount. What is left is dust: claimable,
-//!    and shown. A client whose credit ends owes no more however long one waits, and its requests are refused until it is
-//!    charged: there it is enough that the charge brings more than its fee.
+//!    and shown. A client whose contract secures less than such an amount is charged by command or when it leaves; until
+//!    then what it owes is secured, and once that is all it has, nothing more is sold to it.
 //! 5. A client that closes is charged before its delay is over, as soon as nothing of it runs, where that brings more
 //!    than it costs; afterwards nothing can be charged any more.
 //!
 //! An instance that is left (another one took its place, or the owner closes the proxy): the close begins at once, and its delay runs while
 //! clients are charged for the last time; when none is left, workers are paid for the last time; when the delay is over,
-//! the close completes, and what is left of the commission is withdrawn.
+//! the close completes, and what is left of the commission is withdrawn. As long as not all accounts were read
+//! ([`Scene::incomplete`]), none of them may be the last.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +43,8 @@ pub(super) struct Scene<'a> {
     pub(super) proxies: Vec<ProxyView>,
     pub(super) clients: Vec<ClientView>,
     pub(super) workers: Vec<WorkerView>,
+    /// There are accounts whose contracts were not read yet: somebody may still owe, or be owed.
+    pub(super) incomplete: bool,
     /// Contracts that are left alone, since an action on them is under way or has just failed, with what it takes from
     /// the proxy's funds.
     pub(super) busy: BTreeMap<Address, Nano>,
@@ -194,10 +198,10 @@ impl Turn<'_, '_> {
         for client in self.clients.clone() {
             self.serve_client(&client, wanted > purse);
         }
+        self.withdraw_commission(&mut purse);
         for worker in self.workers.clone() {
             self.serve_worker(&worker, &mut purse);
         }
-        self.withdraw_commission();
     }
 
     /// Funds that are for workers: neither the stake nor what actions under way will take.
@@ -222,15 +226,13 @@ impl Turn<'_, '_> {
 
     fn charge_by_threshold(&mut self, client: &ClientView, workers_wait: bool) {
         let amount = self.chargeable(client);
-        let credit_ends = client.balance.min(client.stake) / 2;
-        let is_last_chance = amount >= credit_ends && amount > self.fee(Kind::Charge);
         let threshold = if workers_wait || self.scene.collect {
             0
         } else {
+            let credit_ends = client.balance.min(client.stake) / 2;
             self.scene.rules.charge_at.nano().get().min(credit_ends)
         };
-        let is_worth = self.is_worth(amount, Kind::Charge) || is_last_chance;
-        if amount >= threshold && is_worth && !self.is_busy(client.contract) {
+        if amount >= threshold && self.is_worth(amount, Kind::Charge) && !self.is_busy(client.contract) {
             return self.act(Kind::Charge, client.contract, client.committed, amount);
         }
         self.leave_uncharged(amount, Kind::Charge);
@@ -304,15 +306,20 @@ impl Turn<'_, '_> {
         }
     }
 
-    fn withdraw_commission(&mut self) {
+    /// The contract pays all of its commission, as far as the funds above the stake go, whatever was planned. So it is
+    /// asked only where these pay workers as well, for all that is counted. It comes before payouts, which add to the
+    /// commission.
+    fn withdraw_commission(&mut self, purse: &mut u64) {
         let known = |worker: &WorkerView| {
             let owed = owed(worker.known, worker.paid, self.proxy.worker_fee);
             u64::try_from(owed).unwrap_or(u64::MAX).saturating_add(worker.unpaid_worker)
         };
         let workers = self.workers.iter().map(known).fold(0, u64::saturating_add);
-        let amount = self.proxy.balance.min(self.free_funds().saturating_sub(workers));
+        let amount = self.proxy.balance;
         let is_enough = self.scene.collect || amount >= self.scene.rules.withdraw_at.nano().get();
-        if is_enough && self.is_worth(amount, Kind::Withdraw) && !self.is_busy(self.proxy.contract) {
+        let is_covered = !self.scene.incomplete && purse.saturating_sub(workers) >= amount;
+        if is_enough && is_covered && self.is_worth(amount, Kind::Withdraw) && !self.is_busy(self.proxy.contract) {
+            *purse -= amount;
             self.act(Kind::Withdraw, self.proxy.contract, 0, amount);
         }
     }
@@ -323,7 +330,7 @@ impl Turn<'_, '_> {
         if self.proxy.lifecycle == Lifecycle::Normal && !self.is_busy(self.proxy.contract) {
             self.act(Kind::CloseRequest, self.proxy.contract, 0, 0);
         }
-        let mut rest = Rest::Over;
+        let mut rest = if self.scene.incomplete { Rest::Pending } else { Rest::Over };
         for client in self.clients.clone() {
             rest = rest.and(self.leave_client(&client, why));
         }
@@ -519,7 +526,7 @@ impl Rest {
     const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Over, Self::Over) => Self::Over,
-            _ => Self::Pending,
+            (Self::Pending, Self::Over | Self::Pending) | (Self::Over, Self::Pending) => Self::Pending,
         }
     }
 }

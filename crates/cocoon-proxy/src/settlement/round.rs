@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cocoon_ledger::Commit;
 use cocoon_ton::Address;
+use cocoon_ton::chain::Transaction;
 use cocoon_ton::contract::{ClientState, Lifecycle, ProxyState, WorkerState};
 use cocoon_units::AdjustedTokens;
 use tokio::task::JoinSet;
@@ -15,10 +16,12 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::desk::{DeskError, Entry, Holding};
+use super::history::{Cursor, commits};
 use super::instance::Instance;
-use super::limits::{READS_MAX, REFETCH_ANYWAY, REFETCH_PAUSE, REFETCH_ROUND_MAX};
-use super::log::{Cursor, Heard};
+use super::limits::{FEES_FADE, READS_MAX, REFETCH_ANYWAY, REFETCH_PAUSE, REFETCH_ROUND_MAX};
+use super::log::{self, Heard};
 use super::plan::{self, ClientView, Leaving, Plan, ProxyView, Scene, WorkerView};
+use super::problems::Trouble;
 use super::status::Phase;
 use super::task::{HubGone, Task};
 use crate::books::{Books, BooksInput, Position, Side, credit};
@@ -31,9 +34,11 @@ impl Task {
             self.closing = true;
             self.tell_desk();
         }
-        self.problem_here = None;
+        self.problems.begin_round();
+        self.fade_fees();
         self.deploy_if_due();
-        self.read_logs(books).await?;
+        self.read_history(books).await?;
+        self.read_logs().await;
         self.read_proxies().await;
         // What was shut before the count is not counted too low.
         let shut_before = self.shut.clone();
@@ -44,8 +49,10 @@ impl Task {
         let has_deadline = self.pass_time(&positions).await;
         self.end_pauses();
         let plan = plan::plan(&self.scene(&positions, &shut_before));
+        let wanted = plan.actions.iter().map(|action| action.contract).chain(self.busy.keys().copied());
+        self.problems.retain_actions(&wanted.collect());
         self.commit_if_due(books, plan.sums.unsigned_max, has_deadline).await?;
-        self.show(&positions, &plan);
+        self.show(books, &positions, &plan);
         self.begin_actions(&plan.actions);
         if self.control.is_collecting() && plan.actions.is_empty() && self.works.is_empty() {
             self.control.collected();
@@ -55,36 +62,47 @@ impl Task {
 
     // ---- hear -----------------------------------------------------------------------------------
 
-    async fn read_logs(&mut self, books: &Books) -> Result<(), HubGone> {
+    /// Commits of our wallet, also those that we did not send: the ledger judges whether it may go on.
+    async fn read_history(&mut self, books: &Books) -> Result<(), HubGone> {
+        let wallet = self.history.account;
+        let mut found = Vec::new();
+        let hear = |transaction: &Transaction| {
+            found.extend(commits(transaction).map(|commit| Cursor { wallet, at: transaction.id, commit }));
+        };
+        if let Err(error) = self.history.read(self.till.chain.as_ref(), self.till.policy, hear).await {
+            self.failed_here(format!("the history of the node's wallet cannot be read: {error}"));
+        }
+        for cursor in found {
+            let Commit { number, digest } = cursor.commit;
+            if number > self.commits.seen {
+                self.commits.seen = number;
+                self.commits.seen_at = Some(Instant::now());
+                self.problems.solved(Trouble::Commit);
+            }
+            debug!(number, "a commit is on the chain");
+            books.tell(BooksInput::CommitSeen { number, digest, cursor: cursor.to_bytes() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_logs(&mut self) {
         let mut heard = Vec::new();
         let wallet = self.till.wallet.address();
         for at in 0..self.logs.len() {
             let Some(log) = self.logs.get_mut(at) else { break };
-            let contract = log.contract;
-            let read = log.read(self.till.chain.as_ref(), self.till.policy, wallet, &mut heard).await;
+            let hear = |transaction: &Transaction| log::hear(transaction, wallet, &mut heard);
+            let read = log.read(self.till.chain.as_ref(), self.till.policy, hear).await;
             for heard in heard.drain(..) {
-                self.hear(contract, heard, books).await?;
+                self.hear(heard);
             }
             if let Err(error) = read {
                 self.failed_here(format!("the log of the proxy's contract cannot be read: {error}"));
             }
         }
-        Ok(())
     }
 
-    async fn hear(&mut self, contract: Address, heard: Heard, books: &Books) -> Result<(), HubGone> {
+    fn hear(&mut self, heard: Heard) {
         match heard {
-            Heard::Commit { commit, at } => {
-                let Commit { number, digest } = commit;
-                let cursor = Cursor { contract, at, commit }.to_bytes();
-                if number > self.commits.seen {
-                    self.commits.seen = number;
-                    self.commits.seen_at = Some(Instant::now());
-                }
-                debug!(number, "a commit is on the chain");
-                // Also one that we did not send: the ledger judges whether it may go on.
-                books.tell(BooksInput::CommitSeen { number, digest, cursor }).await?;
-            }
             Heard::Registered { contract, nonce } => self.desk.hear_registration(contract, nonce),
             Heard::Proxy => self.proxies_dirty = true,
             Heard::Account { from } => {
@@ -94,7 +112,6 @@ impl Task {
                 }
             }
         }
-        Ok(())
     }
 
     // ---- read -----------------------------------------------------------------------------------
@@ -173,12 +190,17 @@ impl Task {
                 self.vain.remove(&contract);
                 self.tell(contract, &entry, books).await
             }
-            Err(DeskError::Chain(_) | DeskError::ProxyBusy) => {
+            Err(
+                error @ (DeskError::Chain(_)
+                | DeskError::ProxyBusy
+                | DeskError::ProxyCloses
+                | DeskError::PeerDidNotRegister(_)),
+            ) => {
                 // It stays dirty.
-                self.failed_here(format!("the account {} cannot be read: the chain does not answer", contract.raw()));
+                self.failed_here(format!("the account {} cannot be read: {error}", contract.raw()));
                 Ok(())
             }
-            Err(error) => {
+            Err(error @ (DeskError::PeerMissing(_) | DeskError::PeerNotOurs(..))) => {
                 debug!(contract = %contract.raw(), %error, "an account of the ledger is not what it was");
                 self.dirty.remove(&contract);
                 self.vain.insert(contract, Instant::now());
@@ -276,6 +298,14 @@ impl Task {
         });
     }
 
+    /// What was dear once is tried again some time later.
+    fn fade_fees(&mut self) {
+        if self.fees_faded_at.elapsed() >= FEES_FADE {
+            self.fees_faded_at = Instant::now();
+            self.fees.fade();
+        }
+    }
+
     fn scene(&self, positions: &[Position], shut: &BTreeSet<Address>) -> Scene<'_> {
         let mut scene = Scene {
             rules: &self.config,
@@ -284,24 +314,30 @@ impl Task {
             proxies: self.instances().filter_map(|instance| self.proxy_view(instance)).collect(),
             clients: Vec::new(),
             workers: Vec::new(),
+            incomplete: false,
             collect: self.control.is_collecting(),
             busy: self.busy.iter().map(|(contract, busy)| (*contract, busy.takes)).collect(),
         };
         for position in positions {
-            match (position.side, self.desk.remembered(position.contract)) {
-                (Side::Client, Some(Entry { holding: Holding::Client(state), proxy, .. })) => {
+            let Some(Entry { holding, proxy, .. }) = self.desk.remembered(position.contract) else {
+                // Where reading found no contract there is nothing to settle. What was not read yet may be anything.
+                scene.incomplete |= !self.vain.contains_key(&position.contract);
+                continue;
+            };
+            match (position.side, holding) {
+                (Side::Client, Holding::Client(state)) => {
                     let is_shut = shut.contains(&position.contract);
                     scene.clients.push(client_view(position, &state, proxy, is_shut));
                 }
-                (Side::Worker, Some(Entry { holding: Holding::Worker(Some(state)), proxy, .. })) => {
+                (Side::Worker, Holding::Worker(Some(state))) => {
                     scene.workers.push(worker_view(position, Some(&state), proxy, None));
                 }
-                (Side::Worker, Some(Entry { holding: Holding::Worker(None), proxy, .. })) => {
+                (Side::Worker, Holding::Worker(None)) => {
                     let (of, owner) = self.undeployed(position).unzip();
                     scene.workers.push(worker_view(position, None, of.unwrap_or(proxy), owner));
                 }
-                // Not read yet, or nothing is there.
-                (_, _) => {}
+                // It was read for the other side, which an address cannot be of.
+                (Side::Client, Holding::Worker(_)) | (Side::Worker, Holding::Client(_)) => scene.incomplete = true,
             }
         }
         scene
@@ -369,7 +405,7 @@ impl Task {
         for contract in over {
             info!(contract = %contract.raw(), "an earlier contract of the proxy is closed to the end");
             self.old.retain(|instance| instance.contract != contract);
-            self.logs.retain(|log| log.contract != contract);
+            self.logs.retain(|log| log.account != contract);
             self.proxies.remove(&contract);
         }
         self.tell_desk();
@@ -377,8 +413,9 @@ impl Task {
         Ok(false)
     }
 
-    fn show(&mut self, positions: &[Position], plan: &Plan) {
+    fn show(&mut self, books: &Books, positions: &[Position], plan: &Plan) {
         let count = |side| positions.iter().filter(|position| position.side == side).count();
+        let commit_pending = books.reports.borrow().commit.map(|commit| commit.number);
         let commit_age_s = self.commits.seen_at.map(|at| at.elapsed().as_secs());
         let mut status = self.control.lock();
         status.phase = if self.closing { Phase::Closing } else { Phase::Serving };
@@ -390,18 +427,18 @@ impl Task {
         }
         status.chain_unix_s = self.desk.chain_unix_s();
         status.commit_seen = self.commits.seen;
+        status.commit_pending = commit_pending.filter(|number| *number > self.commits.seen);
         status.commit_age_s = commit_age_s;
         status.clients = count(Side::Client);
         status.workers = count(Side::Worker);
         status.old_instances = self.old.len();
-        status.problem = self.problem_here.clone().or_else(|| self.problem.clone());
+        status.problem = self.problems.shown();
         status.take_plan(plan);
     }
 
     /// Something that the next round tries again.
     fn failed_here(&mut self, problem: String) {
-        debug!(problem, "a round of settlement is incomplete");
-        self.problem_here = Some(problem);
+        self.problems.in_round(problem);
     }
 }
 

@@ -1,15 +1,15 @@
 //! The start: is this ledger the one that the chain knows, and is the proxy's contract there?
 //!
-//! 1. The log is read from where the ledger last saw a commit, or from its beginning, for commits of our own wallet.
-//!    The one with the highest number counts, not the last: who can send from the wallet cannot hide a later commit
-//!    behind an old one.
-//! 2. The ledger judges it. A chain without commits and a new ledger are a first start; commits on the chain that the
+//! 1. The history of the node's wallet is read for commits, from the last one that the ledger saw, or from its beginning
+//!    ([`super::history`]). The one with the highest number counts, not the last: who can send from the wallet cannot
+//!    hide a later commit behind an old one.
+//! 2. The ledger judges it. A wallet without commits and a new ledger are a first start; commits on the chain that the
 //!    ledger does not know are an older database, or another machine's: nothing is served, and nothing spent.
 //! 3. The contract is deployed and staked from the node's wallet, if it is not there.
 
 use cocoon_ledger::{Ledger, RolledBack};
 use cocoon_ton::Address;
-use cocoon_ton::chain::ChainError;
+use cocoon_ton::chain::{ChainError, Transaction};
 use cocoon_ton::contract::{Lifecycle, ProxyState};
 use cocoon_ton::wallet::{PastOutcome, SendError};
 use cocoon_units::Nano;
@@ -18,9 +18,10 @@ use tracing::{info, warn};
 
 use super::act::{ActError, Till};
 use super::desk::{Desk, DeskError};
+use super::history::{Cursor, commits};
 use super::instance::Instance;
 use super::limits::{CHAIN_RETRY, DEPLOY_TIMEOUT, INSTANCES_MAX, START_ATTEMPTS};
-use super::log::{Cursor, Heard, LogReader};
+use super::log::LogReader;
 use crate::books::CURSOR_NOTE;
 
 /// The ledger's note of instances that are not closed to the end.
@@ -39,10 +40,32 @@ pub enum SettlementError {
     /// The chain gives no answer that may be used.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// The books are those of another wallet, whose commits are not in the history of this one.
+    #[error(
+        "these books belong to the wallet {books}, and this proxy's is {wallet}: give it back the owner that it had, or begin with \
+         new books once all contracts of the old ones are closed"
+    )]
+    OtherWallet {
+        /// Of this proxy.
+        wallet: Address,
+        /// Of the books.
+        books: Address,
+    },
+    /// The chain does not give the history that the ledger is compared with.
+    #[error(
+        "the history of the node's wallet {wallet} cannot be read back to its beginning, so nobody can tell whether these books \
+         are the newest: put the newest database back, or use a server that keeps the whole history ({source})"
+    )]
+    History {
+        /// Of the node.
+        wallet: Address,
+        /// What came instead.
+        source: ChainError,
+    },
     /// The contract of the moment was closed.
     #[error(
         "the proxy's contract {contract} is closed, and a closed contract never opens again: wait for new parameters of the \
-         root, or use another owner wallet"
+         root, or use another owner wallet and new books"
     )]
     Closed {
         /// Which.
@@ -80,7 +103,10 @@ pub(super) struct Found {
     pub(super) current: Instance,
     pub(super) state: ProxyState,
     pub(super) old: Vec<(Instance, ProxyState)>,
+    /// How far the logs of all these were read.
     pub(super) logs: Vec<LogReader>,
+    /// How far the history of the node's wallet was read.
+    pub(super) history: LogReader,
     /// The newest own commit on the chain.
     pub(super) seen: Option<Cursor>,
 }
@@ -93,72 +119,78 @@ pub(super) async fn start(
     ledger: &Ledger,
 ) -> Result<Found, SettlementError> {
     let cursor = ledger.note(CURSOR_NOTE).and_then(|bytes| Cursor::from_bytes(bytes));
-    let (mut logs, seen) = read_logs(till, current.contract, cursor, ledger).await?;
+    let (history, seen) = read_history(till, cursor, ledger).await?;
     ledger.check_chain(seen.map(|seen| seen.commit))?;
     let old = old_instances(desk, ledger, current.contract).await?;
-    for (instance, _) in &old {
-        if !logs.iter().any(|log| log.contract == instance.contract) {
-            // All its accounts are read anew; only what comes from now on matters.
-            let account = retried(|| till.chain.account(&instance.contract)).await?.for_money(till.policy)?;
-            logs.push(LogReader { contract: instance.contract, after: account.last });
-        }
+    let mut logs = Vec::new();
+    for contract in std::iter::once(current.contract).chain(old.iter().map(|(old, _)| old.contract)) {
+        // All its accounts are read anew; only what comes from now on matters.
+        let account = retried(|| till.chain.account(&contract)).await?.for_money(till.policy)?;
+        logs.push(LogReader { account: contract, after: account.last });
     }
-    logs.retain(|log| log.contract == current.contract || old.iter().any(|(old, _)| old.contract == log.contract));
     let state = deployed(desk, till, &current).await?;
     if state.state == Lifecycle::Closed {
         return Err(SettlementError::Closed { contract: current.contract });
     }
-    Ok(Found { current, state, old, logs, seen })
+    Ok(Found { current, state, old, logs, history, seen })
 }
 
-/// Reads the log of the contract that had the last commit, and of the present one. Every commit in it is judged: two of
-/// the same number mean that two copies of a database ran.
-async fn read_logs(
+/// Reads the wallet's history on from the cursor, or all of it, where there is none and where the chain does not know its
+/// transaction. Says how far it was read, and the newest commit in it.
+async fn read_history(
     till: &Till,
-    current: Address,
     cursor: Option<Cursor>,
     ledger: &Ledger,
-) -> Result<(Vec<LogReader>, Option<Cursor>), SettlementError> {
-    let mut seen = None;
-    let mut logs = Vec::new();
+) -> Result<(LogReader, Option<Cursor>), SettlementError> {
+    let wallet = till.wallet.address();
     if let Some(cursor) = cursor {
-        let mut log = LogReader { contract: cursor.contract, after: Some(cursor.at) };
-        match read_to_end(till, &mut log, ledger).await {
-            Ok(newer) => {
-                seen = newest(Some(cursor), newer);
-                logs.push(log);
-            }
+        if cursor.wallet != wallet {
+            return Err(SettlementError::OtherWallet { wallet, books: cursor.wallet });
+        }
+        let mut history = LogReader { account: wallet, after: Some(cursor.at) };
+        match read_to_end(till, &mut history, ledger).await {
+            Ok(newer) => return Ok((history, newest(Some(cursor), newer))),
             Err(SettlementError::Chain(ChainError::Gap { .. })) => {
-                warn!("the chain does not know the transaction of the last commit; its whole log is read");
+                warn!("the chain does not know the last commit's transaction: all of the wallet's history is read");
             }
             Err(error) => return Err(error),
         }
     }
-    if !logs.iter().any(|log| log.contract == current) {
-        let mut log = LogReader { contract: current, after: None };
-        seen = newest(seen, read_to_end(till, &mut log, ledger).await?);
-        logs.push(log);
+    let mut history = LogReader { account: wallet, after: None };
+    match read_to_end(till, &mut history, ledger).await {
+        Ok(seen) => Ok((history, seen)),
+        Err(SettlementError::Chain(source @ (ChainError::Gap { .. } | ChainError::BadAnswer(_)))) => {
+            Err(SettlementError::History { wallet, source })
+        }
+        Err(error) => Err(error),
     }
-    Ok((logs, seen))
 }
 
-async fn read_to_end(till: &Till, log: &mut LogReader, ledger: &Ledger) -> Result<Option<Cursor>, SettlementError> {
+/// Reads on to the end, and judges every commit on the way: two of the same number mean that two copies of a database
+/// ran. It stops early once the ledger is known to be too old, so that books that lost everything do not cost the
+/// reading of years.
+async fn read_to_end(till: &Till, history: &mut LogReader, ledger: &Ledger) -> Result<Option<Cursor>, SettlementError> {
+    let wallet = history.account;
     let (mut seen, mut failures) = (None, 0);
-    let mut heard = Vec::new();
     loop {
-        let read = log.read(till.chain.as_ref(), till.policy, till.wallet.address(), &mut heard).await;
-        for heard in heard.drain(..) {
-            if let Heard::Commit { commit, at } = heard {
-                // One that is too new is judged at the end, by the newest.
-                if let Err(forked @ RolledBack::Forked { .. }) = ledger.check_chain(Some(commit)) {
-                    return Err(forked.into());
-                }
-                seen = newest(seen, Some(Cursor { contract: log.contract, at, commit }));
+        let mut found = Vec::new();
+        let hear = |transaction: &Transaction| {
+            found.extend(commits(transaction).map(|commit| Cursor { wallet, at: transaction.id, commit }));
+        };
+        let read = history.read(till.chain.as_ref(), till.policy, hear).await;
+        for cursor in &found {
+            // One that is too new is judged below, by the newest.
+            if let Err(forked @ RolledBack::Forked { .. }) = ledger.check_chain(Some(cursor.commit)) {
+                return Err(forked.into());
             }
+            seen = newest(seen, Some(*cursor));
+        }
+        if let Some(Cursor { commit, .. }) = seen {
+            ledger.check_chain(Some(commit))?;
         }
         match read {
             Ok(true) => return Ok(seen),
-            Ok(false) => {}
+            Ok(false) => info!(after = ?history.after, "reading the history of the node's wallet"),
             Err(error) if is_passing(&error) && failures < START_ATTEMPTS => {
                 failures += 1;
                 sleep(CHAIN_RETRY).await;
@@ -233,8 +265,8 @@ async fn wait_for(
     loop {
         match read_proxy(desk, contract).await? {
             Some((_, state)) if is_there(&state) => return Ok(Some(state)),
-            _ if Instant::now() >= until => return Ok(None),
-            _ => sleep(CHAIN_RETRY).await,
+            Some(_) | None if Instant::now() >= until => return Ok(None),
+            Some(_) | None => sleep(CHAIN_RETRY).await,
         }
     }
 }

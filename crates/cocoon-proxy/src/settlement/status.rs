@@ -24,7 +24,7 @@ pub struct SettlementStatus {
     pub chain_unix_s: u32,
     /// The newest commit that was seen on the chain; 0 before the first.
     pub commit_seen: u32,
-    /// The commit that is on its way.
+    /// The commit that is on disk and was not seen on the chain yet; none when all is committed.
     pub commit_pending: Option<u32>,
     /// Seconds since the last one was seen.
     pub commit_age_s: Option<u64>,
@@ -48,7 +48,7 @@ pub struct SettlementStatus {
     pub next: Vec<NextAction>,
     /// Earlier instances of the contract that are not closed to the end.
     pub old_instances: usize,
-    /// What went wrong last and has not been put right.
+    /// What went wrong and has not been put right: the gravest, and how many more.
     pub problem: Option<String>,
 }
 

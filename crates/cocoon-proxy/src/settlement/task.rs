@@ -3,7 +3,7 @@
 //! Work that takes blocks (transactions, commits, deployments) runs beside it, bounded, and reports here. So a slow
 //! chain delays what waits for it and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,26 +12,27 @@ use cocoon_ledger::Commit;
 use cocoon_ton::Address;
 use cocoon_ton::chain::TxId;
 use cocoon_ton::contract::ProxyState;
-use cocoon_ton::wallet::SendError;
 use cocoon_units::Nano;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::Control;
 use super::act::{ActError, Till};
 use super::desk::Desk;
 use super::fees::Fees;
+use super::history::Cursor;
 use super::instance::Instance;
 use super::limits::{
     ACTION_RETRY_FIRST, ACTION_RETRY_MAX, ACTIONS_MAX, CHAIN_RETRY, COMMIT_RESEND, INSTANCES_MAX, LOG_POLL, ROUND_MAX,
     ROUND_MIN,
 };
-use super::log::{Cursor, LogReader};
+use super::log::LogReader;
 use super::plan::Action;
-use super::start::{Found, INSTANCES_NOTE, SettlementError, deployed};
+use super::problems::{Problems, Trouble};
+use super::start::{Found, INSTANCES_NOTE, deployed};
 use super::status::Phase;
 use crate::books::{Books, BooksInput, Side};
 use crate::config::SettlementConfig;
@@ -53,7 +54,10 @@ pub(super) struct Task {
     pub(super) proxies_dirty: bool,
     pub(super) proxies_read_at: Option<Instant>,
     pub(super) logs: Vec<LogReader>,
+    /// Of the node's wallet.
+    pub(super) history: LogReader,
     pub(super) fees: Fees,
+    pub(super) fees_faded_at: Instant,
     pub(super) closing: bool,
     /// Accounts to read, and since when.
     pub(super) dirty: BTreeMap<Address, (Side, Instant)>,
@@ -66,15 +70,14 @@ pub(super) struct Task {
     failures: BTreeMap<Address, u32>,
     pub(super) commits: Commits,
     pub(super) works: JoinSet<Done>,
+    /// What each of these holds, which it must give back however it ends.
+    jobs: HashMap<Id, Job>,
     /// The newest own commit that the start found.
     start_seen: Option<Cursor>,
     log_changes: Option<(Address, watch::Receiver<Option<TxId>>)>,
     deploying: bool,
     deploy_at: Option<Instant>,
-    /// What went wrong beside, until it goes right.
-    pub(super) problem: Option<String>,
-    /// What went wrong in this round.
-    pub(super) problem_here: Option<String>,
+    pub(super) problems: Problems,
 }
 
 /// A contract that is left alone.
@@ -112,11 +115,22 @@ pub(super) struct Commits {
     asked_past: bool,
 }
 
+/// What runs beside the task, and what it holds until it ends, however that is.
+#[derive(Debug, Clone, Copy)]
+enum Job {
+    /// Its contract.
+    Act(Action),
+    /// The sending of commits.
+    Commit(u32),
+    /// The deployment.
+    Deploy(Address),
+}
+
 /// What ran beside the task, and has ended.
 pub(super) enum Done {
     Acted { action: Action, result: Result<Option<Nano>, ActError> },
-    Committed { number: u32, result: Result<(), SendError> },
-    Deployed { contract: Address, result: Result<Box<ProxyState>, SettlementError> },
+    Committed { number: u32, result: Result<(), ActError> },
+    Deployed { contract: Address, result: Result<Box<ProxyState>, String> },
 }
 
 /// Why the task ends.
@@ -138,7 +152,7 @@ impl Task {
         control: Control,
         found: Found,
     ) -> Self {
-        let Found { current, state, old, logs, seen } = found;
+        let Found { current, state, old, logs, history, seen } = found;
         let mut proxies = BTreeMap::from([(current.contract, state)]);
         proxies.extend(old.iter().map(|(instance, state)| (instance.contract, state.clone())));
         let commits = Commits { seen: seen.map_or(0, |seen| seen.commit.number), ..Commits::default() };
@@ -154,7 +168,9 @@ impl Task {
             proxies_dirty: false,
             proxies_read_at: None,
             logs,
+            history,
             fees: Fees::default(),
+            fees_faded_at: Instant::now(),
             closing: false,
             dirty: BTreeMap::new(),
             vain: BTreeMap::new(),
@@ -163,13 +179,13 @@ impl Task {
             failures: BTreeMap::new(),
             commits,
             works: JoinSet::new(),
+            jobs: HashMap::new(),
             // The hub hears of it before the first round, since it may not know yet that its last commit arrived.
             start_seen: seen,
             log_changes: None,
             deploying: false,
             deploy_at: None,
-            problem: None,
-            problem_here: None,
+            problems: Problems::default(),
         };
         task.tell_desk();
         task
@@ -230,7 +246,7 @@ impl Task {
         if self.log_changes.as_ref().is_none_or(|(of, _)| *of != contract) {
             self.log_changes = self.till.chain.subscribe(&contract).await.ok().map(|changes| (contract, changes));
         }
-        let read = self.logs.iter().find(|log| log.contract == contract).and_then(|log| log.after);
+        let read = self.logs.iter().find(|log| log.account == contract).and_then(|log| log.after);
         let log_changes = self.log_changes.as_mut().map(|(_, changes)| changes);
         let log_changed = async {
             // A subscription that ended, or none, leaves it to the pause.
@@ -249,10 +265,10 @@ impl Task {
                 // Nobody says anything new any more.
                 Err(_) => sleep_until(latest).await,
             },
-            Some(done) = self.works.join_next(), if !self.works.is_empty() => self.hear_done(done),
+            Some(done) = self.works.join_next_with_id(), if !self.works.is_empty() => self.hear_done(done),
             () = self.control.shared.close.cancelled(), if !self.closing => {}
         }
-        while let Some(done) = self.works.try_join_next() {
+        while let Some(done) = self.works.try_join_next_with_id() {
             self.hear_done(done);
         }
         Ok(())
@@ -275,7 +291,7 @@ impl Task {
             let forgotten = self.old.remove(0);
             error!(contract = %forgotten.contract.raw(), "too many instances are open at once; the oldest is left alone");
         }
-        self.logs.push(LogReader { contract: self.current.contract, after: None });
+        self.logs.push(LogReader { account: self.current.contract, after: None });
         self.tell_desk();
         self.deploy_at = Some(Instant::now());
         self.keep_instances(books).await
@@ -303,9 +319,10 @@ impl Task {
         }
         self.deploying = true;
         let (desk, till, instance) = (self.desk.clone(), self.till.clone(), self.current.clone());
-        self.works.spawn(async move {
-            let result = deployed(&desk, &till, &instance).await.map(Box::new);
-            Done::Deployed { contract: instance.contract, result }
+        let contract = instance.contract;
+        self.begin_job(Job::Deploy(contract), async move {
+            let result = deployed(&desk, &till, &instance).await;
+            Done::Deployed { contract, result: result.map(Box::new).map_err(|error| error.to_string()) }
         });
     }
 
@@ -323,11 +340,16 @@ impl Task {
             self.busy.insert(action.contract, Busy { takes, ended: None });
             info!(kind = ?action.kind, amount = %action.amount.ton(), contract = %action.contract.raw(), "settling");
             let (till, action) = (self.till.clone(), *action);
-            self.works.spawn(async move {
+            self.begin_job(Job::Act(action), async move {
                 let result = till.act(&action, &instance).await;
                 Done::Acted { action, result }
             });
         }
+    }
+
+    fn begin_job(&mut self, job: Job, work: impl Future<Output = Done> + Send + 'static) {
+        let started = self.works.spawn(work);
+        self.jobs.insert(started.id(), job);
     }
 
     /// Sends the commit that the hub shows, unless it is on its way.
@@ -344,7 +366,7 @@ impl Task {
         self.commits.sending = true;
         let ask_past = !std::mem::replace(&mut self.commits.asked_past, true);
         let (till, contract) = (self.till.clone(), self.current.contract);
-        self.works.spawn(async move {
+        self.begin_job(Job::Commit(commit.number), async move {
             let result = match ask_past && till.sent_before(commit, contract).await {
                 true => Ok(()),
                 false => till.commit(commit, contract).await,
@@ -353,37 +375,60 @@ impl Task {
         });
     }
 
-    fn hear_done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+    fn hear_done(&mut self, done: Result<(Id, Done), JoinError>) {
         match done {
-            Ok(Done::Acted { action, result }) => self.hear_acted(&action, result),
-            Ok(Done::Committed { number, result }) => {
-                self.commits.sending = false;
-                match result {
-                    Ok(()) => {
-                        self.commits.sent = Some((number, Instant::now()));
-                        self.problem = None;
-                    }
-                    Err(error) => {
-                        self.commits.retry_at = Some(Instant::now() + ACTION_RETRY_FIRST);
-                        self.failed(format!("commit {number} was not sent: {error}"));
-                    }
+            Ok((id, done)) => {
+                self.jobs.remove(&id);
+                match done {
+                    Done::Acted { action, result } => self.hear_acted(&action, result),
+                    Done::Committed { number, result } => self.hear_committed(number, result),
+                    Done::Deployed { contract, result } => self.hear_deployed(contract, result),
                 }
             }
-            Ok(Done::Deployed { contract, result }) => {
-                self.deploying = false;
-                match result {
-                    Ok(state) => {
-                        self.proxies.insert(contract, *state);
-                        self.deploy_at = None;
-                        self.problem = None;
-                    }
-                    Err(error) => {
-                        self.deploy_at = Some(Instant::now() + ACTION_RETRY_FIRST);
-                        self.failed(error.to_string());
-                    }
+            Err(error) => self.hear_panicked(&error),
+        }
+    }
+
+    /// A job that panicked has failed like any other: what it held is free again, and is tried later.
+    fn hear_panicked(&mut self, error: &JoinError) {
+        error!(%error, "a part of settlement panicked");
+        match self.jobs.remove(&error.id()) {
+            Some(Job::Act(action)) => self.hear_acted(&action, Err(ActError::Panicked)),
+            Some(Job::Commit(number)) => self.hear_committed(number, Err(ActError::Panicked)),
+            Some(Job::Deploy(contract)) => self.hear_deployed(contract, Err(ActError::Panicked.to_string())),
+            None => {}
+        }
+    }
+
+    fn hear_committed(&mut self, number: u32, result: Result<(), ActError>) {
+        self.commits.sending = false;
+        match result {
+            Ok(()) => {
+                self.commits.sent = Some((number, Instant::now()));
+                self.problems.solved(Trouble::Commit);
+            }
+            Err(error) => {
+                self.commits.retry_at = Some(Instant::now() + ACTION_RETRY_FIRST);
+                self.problems.keep(Trouble::Commit, format!("commit {number} was not sent: {error}"));
+            }
+        }
+    }
+
+    fn hear_deployed(&mut self, contract: Address, result: Result<Box<ProxyState>, String>) {
+        self.deploying = false;
+        match result {
+            Ok(state) => {
+                self.proxies.insert(contract, *state);
+                self.problems.solved(Trouble::Deploy);
+                // The parameters may have changed again meanwhile.
+                if contract == self.current.contract {
+                    self.deploy_at = None;
                 }
             }
-            Err(error) => error!(%error, "a part of settlement failed; the next round tries again"),
+            Err(error) => {
+                self.deploy_at = Some(Instant::now() + ACTION_RETRY_FIRST);
+                self.problems.keep(Trouble::Deploy, error);
+            }
         }
     }
 
@@ -391,8 +436,7 @@ impl Task {
         let now = Instant::now();
         // Whatever came of it, what is there now decides what comes next.
         self.proxies_dirty = true;
-        if action.contract != action.proxy {
-            let side = action.kind.side();
+        if let Some(side) = action.kind.side() {
             self.vain.remove(&action.contract);
             self.dirty.insert(action.contract, (side, now));
         }
@@ -402,7 +446,7 @@ impl Task {
                     self.fees.measured(action.kind, cost);
                 }
                 self.failures.remove(&action.contract);
-                self.problem = None;
+                self.problems.solved(Trouble::Action(action.contract));
                 let cost = cost.map(|cost| cost.ton().to_string());
                 info!(kind = ?action.kind, amount = %action.amount.ton(), cost, "settled");
                 let takes = if action.kind.is_paid_by_proxy() { action.amount } else { Nano::ZERO };
@@ -412,16 +456,12 @@ impl Task {
                 let failures = self.failures.entry(action.contract).or_default();
                 let pause = ACTION_RETRY_FIRST.saturating_mul(1 << (*failures).min(10)).min(ACTION_RETRY_MAX);
                 *failures = failures.saturating_add(1);
-                self.failed(format!("{:?} of {}: {error}; again in {pause:?}", action.kind, action.contract.raw()));
+                let problem = format!("{:?} of {}: {error}; again in {pause:?}", action.kind, action.contract.raw());
+                self.problems.keep(Trouble::Action(action.contract), problem);
                 (Nano::ZERO, now + pause)
             }
         };
         self.busy.insert(action.contract, Busy { takes, ended: Some(Ended { at: now, until }) });
-    }
-
-    fn failed(&mut self, problem: String) {
-        warn!(problem, "settlement");
-        self.problem = Some(problem);
     }
 }
 

@@ -2,5 +2,7 @@
 
 mod attacks;
 mod close;
+mod faulty;
+mod rollback;
 mod serve;
 mod world;

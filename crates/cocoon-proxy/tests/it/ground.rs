@@ -9,17 +9,18 @@ use cocoon_ledger::{Journal, Salts};
 use cocoon_net::memory::{LinkOptions, MemoryNetwork};
 use cocoon_net::{Connection, Dialer as _, QueryError};
 use cocoon_proxy::{Money, Proxy, ProxyConfig, ProxyError, ProxyHandle, ProxyTerms, SettlementConfig};
-use cocoon_receipt::{ModelHashes, Outcome, Receipt};
+use cocoon_receipt::{BodyDigest, ModelHashes, Outcome, Receipt};
 use cocoon_ton::Address;
 use cocoon_ton::chain::watch::RootConfig;
 use cocoon_ton::chain::{Chain, ChainPolicy, Head};
 use cocoon_ton::contract::message::client;
-use cocoon_ton::contract::signed::{Envelope, Kind};
-use cocoon_ton::contract::{ClientState, Params, RootState, client_state_init, codes};
+use cocoon_ton::contract::signed::{self, Envelope, Kind};
+use cocoon_ton::contract::{ClientState, Params, RootState, client_state_init, codes, worker_state_init};
 use cocoon_ton::devnet::{Devnet, Genesis, Options, Order, puppet};
 use cocoon_ton::keys::SigningKey;
 use cocoon_ton::wallet::{Sender, WalletKind};
 use cocoon_units::{AdjustedTokens, FixedClock, Multipliers, Nano, UnixTime, Usage};
+use cocoon_wire::http::HttpRequest;
 use cocoon_wire::message::{
     Answer, AuthChallenge, ClientAnswer, ClientParams, ClientQuery, CompareBalance, FinalInfo, HandedReceipt, Proof,
     ProxyToWorker, SignedPayment, TokensUsed, WorkerAnswer, WorkerParams, WorkerQuery, WorkerRun, encode_handover,
@@ -63,6 +64,8 @@ pub(crate) struct Ground {
     wallet: Sender,
     params: Params,
     terms: watch::Sender<Arc<ProxyTerms>>,
+    /// The clock of the next proxy.
+    pub(crate) unix_s: f64,
     nonce: u64,
     _blocks: JoinSet<()>,
 }
@@ -72,6 +75,8 @@ pub(crate) struct Serving {
     network: MemoryNetwork,
     pub(crate) handle: ProxyHandle,
     pub(crate) proxy: JoinSet<Result<(), ProxyError>>,
+    /// What its clock says.
+    unix_ms: u64,
 }
 
 /// A disk in memory: it can be copied, and it can fail.
@@ -129,12 +134,12 @@ impl StorageBackend for Disk {
 
 /// Commits every few seconds; nothing is ever worth a charge.
 pub(crate) fn often() -> SettlementConfig {
-    SettlementConfig { commit_min_s: 2, commit_max_s: 4, ..SettlementConfig::default() }
+    SettlementConfig { commit_min_s: 2, commit_max_s: 4, recovery_s: 0, ..SettlementConfig::default() }
 }
 
 /// Commits hardly ever.
 pub(crate) fn seldom() -> SettlementConfig {
-    SettlementConfig { commit_min_s: 100_000, commit_max_s: 100_000, ..SettlementConfig::default() }
+    SettlementConfig { commit_min_s: 100_000, commit_max_s: 100_000, recovery_s: 0, ..SettlementConfig::default() }
 }
 
 impl Ground {
@@ -167,7 +172,7 @@ impl Ground {
             }
         });
         let (terms, _) = watch::channel(terms_of(&params));
-        Self { devnet, wallet, params, terms, nonce: 0, _blocks: blocks }
+        Self { devnet, wallet, params, terms, unix_s: 1_700_000_000.5, nonce: 0, _blocks: blocks }
     }
 
     /// A proxy with these books.
@@ -181,7 +186,7 @@ impl Ground {
         let clients = network.listen("clients", LinkOptions::default());
         let workers = network.listen("workers", LinkOptions::default());
         let config = ProxyConfig { settlement, client_secret_hash: None, ..config() };
-        let clock = FixedClock::at(UnixTime::from_secs_f64(1_700_000_000.5));
+        let clock = FixedClock::at(UnixTime::from_secs_f64(self.unix_s));
         let money = Money {
             chain: Arc::new(self.devnet.clone()),
             policy: ChainPolicy::Proved,
@@ -196,7 +201,8 @@ impl Ground {
         let handle = proxy.handle();
         let mut tasks = JoinSet::new();
         tasks.spawn(proxy.run(CancellationToken::new()));
-        Serving { network, handle, proxy: tasks }
+        let since_epoch = Duration::try_from_secs_f64(self.unix_s).unwrap();
+        Serving { network, handle, proxy: tasks, unix_ms: u64::try_from(since_epoch.as_millis()).unwrap() }
     }
 
     /// New parameters of the root: another contract of the proxy.
@@ -212,6 +218,16 @@ impl Ground {
 
     pub(crate) fn worker_at(&self) -> Address {
         self.terms.borrow().contracts.as_ref().unwrap().worker(&person(WORKER_OWNER).raw()).unwrap()
+    }
+
+    /// A worker's contract that its owner brought this payout to: what the proxy's key signed, whatever its books say.
+    pub(crate) async fn pay_worker(&mut self, tokens: u64) {
+        let proxy = self.terms.borrow().contracts.as_ref().unwrap().proxy();
+        let key = payment_key().verifying_key().to_bytes();
+        let init = worker_state_init(person(WORKER_OWNER), proxy, &key, &self.params).unwrap();
+        let payout = signed::payout(init.address(), 1, tokens).sign(&payment_key());
+        let order = Order::call(init.address(), Nano::new(TON), payout.envelope(person(WORKER_OWNER)));
+        self.order(WORKER_OWNER, order.deploying(init.into())).await;
     }
 
     /// A client's contract with this secret and this much in it.
@@ -336,8 +352,8 @@ impl Serving {
         let answer = WorkerAnswer::decode(peer.ask(complete.encode()).await.unwrap()).unwrap();
         assert_eq!(answer, WorkerAnswer::HandshakeCompleted);
         sleep(Duration::from_millis(1)).await;
-        let worker = Worker { peer, version: Version::Extended };
-        (Signing { worker, proxy: params.sc_address, key: receipt_key() }, balance)
+        let worker = Worker::ready(peer, Version::Extended);
+        (Signing { worker, proxy: params.sc_address, key: receipt_key(), unix_ms: self.unix_ms }, balance)
     }
 
     /// What a worker that was told of this much hears: an error code, or a refusal.
@@ -399,15 +415,24 @@ pub(crate) struct Signing {
     pub(crate) worker: Worker,
     pub(crate) proxy: String,
     pub(crate) key: SigningKey,
+    /// The time by its clock.
+    pub(crate) unix_ms: u64,
 }
 
 impl Signing {
-    /// An honest receipt for a request: 34 prompt tokens and these of the answer.
+    /// An honest receipt for a request: 34 prompt tokens and these of the answer as far as it was said.
     pub(crate) fn receipt(&self, run: &WorkerRun, completion: u64) -> Receipt {
+        let ask = run.receipt.as_ref().expect("a receipt is asked for");
+        let digest = |mut digest: BodyDigest, body: &[u8]| {
+            digest.update(body);
+            digest.finish()
+        };
+        let request = HttpRequest::decode(&run.query).unwrap().payload;
+        let answer = self.worker.said(run.request_id);
         let usage = Usage { prompt: 34, cached: 0, completion, reasoning: 0 };
         let (coefficient, multipliers) = (run.coefficient, Multipliers::default());
         Receipt {
-            id: run.receipt.as_ref().expect("a receipt is asked for").id,
+            id: ask.id,
             proxy: self.proxy.clone(),
             model: format!("{MODEL}@abc:00"),
             hashes: ModelHashes::default(),
@@ -417,10 +442,10 @@ impl Signing {
             adjusted: usage.adjust(coefficient, &multipliers).unwrap(),
             coefficient,
             multipliers,
-            started_unix_ms: 1,
-            ended_unix_ms: 2,
-            request_hmac: [0; 32],
-            answer_hmac: [0; 32],
+            started_unix_ms: self.unix_ms,
+            ended_unix_ms: self.unix_ms + 1,
+            request_hmac: digest(BodyDigest::request(&ask.salt), &request),
+            answer_hmac: digest(BodyDigest::answer(&ask.salt), &answer),
         }
     }
 

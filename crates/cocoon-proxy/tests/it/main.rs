@@ -3,10 +3,13 @@
 #![cfg(test)]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a script expects one message and fails on any other")]
 
+mod attested;
 mod flow;
 mod ground;
 mod hostile;
 mod money;
 mod peers;
 mod recorded;
+mod recovery;
+mod rollback;
 mod terms;

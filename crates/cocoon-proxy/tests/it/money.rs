@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cocoon_proxy::{ProxyError, SettlementConfig, SettlementError};
-use cocoon_receipt::Receipt;
+use cocoon_receipt::{Receipt, SignedReceipt};
 use cocoon_ton::contract::message::client::Register;
 use cocoon_ton::contract::signed::{Envelope, Kind};
 use cocoon_ton::devnet::Order;
@@ -18,27 +18,28 @@ use cocoon_wire::message::{
     ProxyToClient, ProxyToWorker, ReceiptAsk, SettledRequest,
 };
 use sha2::{Digest, Sha256};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::ground::{
-    CLIENT_OWNER, Disk, Ground, Joined, OTHER_OWNER, Serving, Signing, TON, often, person, seldom, short, signed_tokens,
+    CLIENT_OWNER, Disk, Ground, Joined, OTHER_OWNER, Serving, Signing, TON, often, person, receipt_key, seldom, short,
+    signed_tokens,
 };
 use crate::peers::{Client, SECRET, run};
 
 /// (34 + 5) tokens at twice the price.
-const PAID: u64 = 78;
+pub(crate) const PAID: u64 = 78;
 
 /// A request that asks for a receipt.
-fn asking(id: u8) -> ClientRun {
+pub(crate) fn asking(id: u8) -> ClientRun {
     ClientRun { receipt: Some(ReceiptAsk { id: [id; 32], salt: [0xee; 32] }), ..run(id) }
 }
 
-fn ask(client: &Client, id: u8) {
+pub(crate) fn ask(client: &Client, id: u8) {
     client.send(ClientMessage::Run(asking(id)));
 }
 
 /// The final information of the next answer that ends.
-async fn end_of(client: &mut Client) -> FinalInfo {
+pub(crate) async fn end_of(client: &mut Client) -> FinalInfo {
     loop {
         match client.next().await {
             ProxyToClient::Answer(
@@ -53,15 +54,15 @@ async fn end_of(client: &mut Client) -> FinalInfo {
 }
 
 /// A chain, a client with money, a proxy, and a worker that signs.
-struct Stage {
-    ground: Ground,
-    disk: Disk,
-    serving: Serving,
-    client: Client,
-    worker: Signing,
+pub(crate) struct Stage {
+    pub(crate) ground: Ground,
+    pub(crate) disk: Disk,
+    pub(crate) serving: Serving,
+    pub(crate) client: Client,
+    pub(crate) worker: Signing,
 }
 
-async fn stage(settlement: SettlementConfig) -> Stage {
+pub(crate) async fn stage(settlement: SettlementConfig) -> Stage {
     let mut ground = Ground::new().await;
     let disk = Disk::default();
     let serving = ground.serve(&disk, settlement);
@@ -72,7 +73,7 @@ async fn stage(settlement: SettlementConfig) -> Stage {
 }
 
 /// What the client's account came to, as a new connection of it is told.
-async fn known_of(serving: &Serving, owner: u32) -> u64 {
+pub(crate) async fn known_of(serving: &Serving, owner: u32) -> u64 {
     serving.join(owner).await.known
 }
 
@@ -205,6 +206,27 @@ async fn receipt_of_another_request_proxy_or_price() {
     .await;
 }
 
+/// Clients would refuse each proxy that this worker serves.
+#[tokio::test(start_paused = true)]
+async fn workers_host_moves_its_clock() {
+    const DAY_MS: u64 = 86_400_000;
+    let moved = |ms: fn(u64) -> u64| {
+        move |worker: &Signing, receipt: Receipt| {
+            let (started, ended) = (receipt.started_unix_ms, receipt.ended_unix_ms);
+            worker.end(&Receipt { started_unix_ms: ms(started), ended_unix_ms: ms(ended), ..receipt })
+        }
+    };
+    check_hostile(moved(|ms| ms - DAY_MS)).await;
+    check_hostile(moved(|ms| ms + DAY_MS)).await;
+    check_hostile(moved(|_| 0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn receipt_of_another_body() {
+    check_hostile(|worker, receipt| worker.end(&Receipt { request_hmac: [1; 32], ..receipt })).await;
+    check_hostile(|worker, receipt| worker.end(&Receipt { answer_hmac: [1; 32], ..receipt })).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_receipt_though_one_was_asked_for() {
     check_hostile(|worker, receipt| FinalInfo { proof: None, ..worker.end(&receipt) }).await;
@@ -271,7 +293,7 @@ async fn refund(client: &Client) -> ClientAnswer {
 }
 
 /// Asks until the proxy signs.
-async fn refunded(client: &Client) -> Vec<u8> {
+pub(crate) async fn refunded(client: &Client) -> Vec<u8> {
     for _ in 0..1_000 {
         if let ClientAnswer::Refund { data } = refund(client).await {
             return data.to_vec();
@@ -322,7 +344,7 @@ async fn using_after_the_refund_was_signed() {
 }
 
 /// Asks what became of requests.
-async fn settled(client: &Client, ids: Vec<[u8; 32]>) -> Vec<SettledRequest> {
+pub(crate) async fn settled(client: &Client, ids: Vec<[u8; 32]>) -> Vec<SettledRequest> {
     let answer = client.peer.ask(ClientQuery::GetSettledRequests { ids }.encode()).await.unwrap();
     match ClientAnswer::decode(answer).unwrap() {
         ClientAnswer::SettledRequests(requests) => requests,
@@ -359,18 +381,51 @@ async fn a_question_about_a_running_request_waits_for_its_end() {
     assert_eq!(requests.len(), 1);
 }
 
+/// What was charged for comes in the only message that ends the request: a client that was told of a failure without a cost
+/// would count none, and take the proxy for a liar.
 #[tokio::test(start_paused = true)]
-async fn a_client_whose_answer_ended_before_its_price_was_known_hears_it_later() {
-    let Stage { mut client, mut worker, ground: _ground, disk: _disk, serving: _serving } = stage(seldom()).await;
+async fn an_answer_that_ran_out_of_time_ends_with_its_cost() {
+    let Stage { mut client, mut worker, serving, ground: _ground, disk: _disk } = stage(seldom()).await;
+    let began = Instant::now();
     client.send(ClientMessage::Run(ClientRun { timeout_ms: 1_000, ..asking(1) }));
     let run = worker.worker.request().await;
     worker.worker.head(run.request_id);
-    client.answer().await;
-    assert_eq!(client.failure().await.code, FailureCode::Timeout);
-    worker.say_end(&run, worker.end(&worker.receipt(&run, 5)));
-    let ProxyToClient::Settled { request_id, info } = client.next().await else { panic!("not told") };
-    assert_eq!((request_id, info.tokens.total.get()), (RequestId::new([1; 32]), PAID));
-    assert!(info.proof.is_some());
+    worker.worker.part(run.request_id, "0123456789");
+    let ProxyToWorker::Cancel { .. } = worker.worker.next().await else { panic!("not stopped") };
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    let failure = Failure::new(Blame::Client, FailureCode::Cancelled, "it was stopped");
+    let end = Some(worker.end(&worker.receipt(&run, 5)));
+    worker.worker.say(Answer::Failed { request_id: run.request_id, failure, end });
+    for _ in ["the head", "the part"] {
+        assert!(matches!(client.answer().await, Answer::Head { .. } | Answer::Part { end: None, .. }));
+    }
+    let Answer::Failed { failure, end: Some(end), .. } = client.answer().await else { panic!("no end") };
+    assert_eq!((failure.code, end.tokens.total.get()), (FailureCode::Timeout, PAID));
+    assert!(end.proof.is_some());
+    assert!(client.peer.is_silent().await, "nothing comes after it");
+    assert_eq!(known_of(&serving, CLIENT_OWNER).await, PAID);
+}
+
+/// Until then it is not told at all. So a proxy that dies meanwhile has said nothing that its books contradict later.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_dies_before_the_cost_is_known_has_not_said_that_it_was_free() {
+    let Stage { ground, disk, serving, mut client, mut worker } = stage(seldom()).await;
+    client.send(ClientMessage::Run(ClientRun { timeout_ms: 1_000, ..asking(1) }));
+    let run = worker.worker.request().await;
+    worker.worker.head(run.request_id);
+    let ProxyToWorker::Cancel { .. } = worker.worker.next().await else { panic!("not stopped") };
+    let Answer::Head { .. } = client.answer().await else { panic!("no head") };
+    assert!(client.peer.is_silent().await);
+    let before = disk.copy();
+    serving.kill().await;
+    let serving = ground.serve(&before, seldom());
+    let receipt = worker.receipt(&run, 5).sign(&worker.key).to_bytes().into();
+    let handed = HandedReceipt { receipt, account_tag: run.account_tag.clone().unwrap() };
+    serving.worker_that_knows([0, 0, PAID], &[handed]).await;
+    let Joined { client, known, .. } = serving.join(CLIENT_OWNER).await;
+    let requests = settled(&client, vec![[1; 32]]).await;
+    let [SettledRequest { tokens, receipt: Some(_), .. }] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!((known, tokens.get()), (PAID, PAID));
 }
 
 #[tokio::test(start_paused = true)]
@@ -583,6 +638,21 @@ async fn handed_over_receipt_that_was_changed() {
         HandedReceipt { receipt: receipt.into(), ..handed }
     })
     .await;
+}
+
+/// As the end of a request: clients take no receipt of another time or another body, however late it comes.
+#[tokio::test(start_paused = true)]
+async fn handed_over_receipt_of_another_time_or_body() {
+    let again = |change: fn(Receipt) -> Receipt| {
+        move |handed: HandedReceipt| {
+            let receipt = SignedReceipt::from_bytes(&handed.receipt).unwrap().verify(None).unwrap();
+            let signed = change(receipt).sign(&receipt_key());
+            HandedReceipt { receipt: signed.to_bytes().into(), ..handed }
+        }
+    };
+    check_handover(5, again(|receipt| Receipt { started_unix_ms: 1, ..receipt })).await;
+    check_handover(5, again(|receipt| Receipt { ended_unix_ms: u64::MAX, ..receipt })).await;
+    check_handover(5, again(|receipt| Receipt { request_hmac: [1; 32], ..receipt })).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! A proxy, and scripted peers that say what they like.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -186,9 +187,15 @@ impl Client {
 pub(crate) struct Worker {
     pub(crate) peer: Peer,
     pub(crate) version: Version,
+    said: Mutex<HashMap<RequestId, Vec<u8>>>,
 }
 
 impl Worker {
+    /// After its handshake.
+    pub(crate) fn ready(peer: Peer, version: Version) -> Self {
+        Self { peer, version, said: Mutex::default() }
+    }
+
     pub(crate) async fn join(peer: Peer, versions: VersionRange, slots: u32, coefficient: u32) -> Self {
         let connect = WorkerQuery::Connect(params(versions, slots, coefficient));
         let answer = peer.ask(connect.encode()).await.unwrap();
@@ -207,7 +214,12 @@ impl Worker {
         let answer = WorkerAnswer::decode(peer.ask(complete.encode()).await.unwrap()).unwrap();
         assert_eq!(answer, WorkerAnswer::HandshakeCompleted);
         let version = Version::from_number(params.proto_version.unwrap()).unwrap();
-        Self { peer, version }
+        Self::ready(peer, version)
+    }
+
+    /// The body of an answer so far.
+    pub(crate) fn said(&self, request_id: RequestId) -> Vec<u8> {
+        self.said.lock().unwrap().get(&request_id).cloned().unwrap_or_default()
     }
 
     pub(crate) async fn next(&mut self) -> ProxyToWorker {
@@ -225,6 +237,14 @@ impl Worker {
     }
 
     pub(crate) fn say(&self, answer: Answer) {
+        let body = match &answer {
+            Answer::Head { response, .. } => {
+                HttpResponse::decode(response).map(|head| head.payload).unwrap_or_default()
+            }
+            Answer::Part { body, .. } => body.expose().clone(),
+            Answer::Failed { .. } => Bytes::new(),
+        };
+        self.said.lock().unwrap().entry(answer.request_id()).or_default().extend_from_slice(&body);
         self.peer.outbox.send(WorkerMessage::Answer(answer).encode(self.version)).unwrap();
     }
 

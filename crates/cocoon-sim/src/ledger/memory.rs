@@ -59,7 +59,7 @@ impl Requests {
                 for (bytes, word) in id.chunks_mut(8).zip([mixed, self.next, 0, 0]) {
                     bytes.copy_from_slice(&word.to_le_bytes());
                 }
-                Some(Spent { id, opened_at: self.ledger.seq(), receipt: self.receipt.clone() })
+                Some(Spent { id, run: self.ledger.run(), opened_at: self.ledger.seq(), receipt: self.receipt.clone() })
             }
         };
         let reservation = self.ledger.reserve(payer, RESERVED)?;

@@ -312,7 +312,7 @@ impl Stage {
             self.folder.join("proxy.toml"),
             format!(
                 "data_dir = {proxy:?}\n\n[listen]\nclients = \"127.0.0.1:{clients}\"\nworkers = \"127.0.0.1:{worker_port}\"\n\n\
-                 {common}\n[proxy]\nowner_address = \"{owner}\"\n\n[proxy.settlement]\ncommit_min_s = 1\ncommit_max_s = 2\n\
+                 {common}\n[proxy]\nowner_address = \"{owner}\"\n\n[proxy.settlement]\ncommit_min_s = 1\ncommit_max_s = 2\nrecovery_s = 1\n\
                  exposure = \"2\"\ncharge_at = \"1\"\npayout_at = \"1\"\nwithdraw_at = \"5\"\n"
             ),
         )?;

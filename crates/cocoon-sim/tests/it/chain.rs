@@ -8,6 +8,7 @@ mod load;
 mod log;
 mod logs;
 mod money;
+mod paid;
 mod prompts;
 mod relay;
 mod rig;

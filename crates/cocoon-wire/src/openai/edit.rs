@@ -12,7 +12,7 @@ use super::read::{RequestBody, StreamOptions};
 pub struct Edits {
     /// Remove `max_coefficient`, `timeout`, `enable_debug`, `request_guid`.
     pub strip_cocoon_fields: bool,
-    /// Add `max_tokens` where no limit is given.
+    /// Add `max_tokens` where it is missing: the limit that is given by another name, or else this.
     pub max_tokens_if_missing: Option<u32>,
     /// Lower given limits to this.
     pub max_tokens_cap: Option<u32>,
@@ -33,8 +33,8 @@ pub fn edit_request(body: &Bytes, edits: &Edits) -> Result<Bytes, BodyError> {
         strip_members(&request, &mut splices);
     }
     if let Some(cap) = edits.max_tokens_cap {
-        let above = request.limits.iter().filter(|(limit, _)| *limit > cap);
-        splices.extend(above.map(|(_, value)| Splice::new(value.clone(), cap.to_string())));
+        let above = request.limits.iter().filter(|given| given.limit > cap);
+        splices.extend(above.map(|given| Splice::new(given.value.clone(), cap.to_string())));
     }
     if edits.include_usage && request.fields.stream && !request.fields.include_usage {
         include_usage(&request, &mut splices);
@@ -57,7 +57,8 @@ impl Splice {
 /// New members go first, so that nothing after them needs to be looked at.
 fn insert_members(request: &RequestBody, edits: &Edits, splices: &mut Vec<Splice>) {
     let mut members = Vec::new();
-    if let Some(limit) = edits.max_tokens_if_missing.filter(|_| !request.fields.limit_given()) {
+    if let Some(default) = edits.max_tokens_if_missing.filter(|_| !request.fields.has_max_tokens) {
+        let limit = request.fields.max_tokens.unwrap_or(default);
         let limit = edits.max_tokens_cap.map_or(limit, |cap| limit.min(cap));
         match &request.null_max_tokens {
             Some(null) => splices.push(Splice::new(null.clone(), limit.to_string())),

@@ -37,13 +37,20 @@ pub(super) struct RequestBody {
     pub(super) start: usize,
     /// Every member, in order.
     pub(super) members: Vec<Span>,
-    /// The values of given limits.
-    pub(super) limits: Vec<(u32, Range<usize>)>,
+    /// The limits that are given, all the same.
+    pub(super) limits: Vec<GivenLimit>,
     /// A `max_tokens` that is there and null.
     pub(super) null_max_tokens: Option<Range<usize>>,
     pub(super) stream_options: StreamOptions,
     /// Whether `fields.prompts` is counted rather than taken for granted.
     has_prompts: bool,
+}
+
+/// A token limit, by one of its names.
+pub(super) struct GivenLimit {
+    name: &'static str,
+    pub(super) limit: u32,
+    pub(super) value: Range<usize>,
 }
 
 /// Where one member lies.
@@ -114,7 +121,10 @@ impl RequestBody {
             "stream" => fields.stream = read_bool("stream", raw)?,
             "stream_options" => self.take_stream_options(text, &member.value)?,
             "max_tokens" if raw == "null" => self.null_max_tokens = Some(member.value.clone()),
-            "max_tokens" => self.take_limit("max_tokens", raw, &member.value)?,
+            "max_tokens" => {
+                self.take_limit("max_tokens", raw, &member.value)?;
+                self.fields.has_max_tokens = true;
+            }
             "max_completion_tokens" => {
                 self.take_limit("max_completion_tokens", raw, &member.value)?;
             }
@@ -137,17 +147,18 @@ impl RequestBody {
         Ok(())
     }
 
-    fn take_limit(&mut self, field: &'static str, raw: &str, value: &Range<usize>) -> Result<(), BodyError> {
-        if let Some(limit) = read_count(field, raw)? {
-            if limit == 0 {
-                // Engines take it for no limit at all.
-                return Err(bad_field(field, "a whole number from 1 on"));
-            }
-            self.limits.push((limit, value.clone()));
-            self.fields.limits_differ |= self.fields.max_tokens.is_some_and(|other| other != limit);
-            let smaller = self.fields.max_tokens.map_or(limit, |other| other.min(limit));
-            self.fields.max_tokens = Some(smaller);
+    fn take_limit(&mut self, name: &'static str, raw: &str, value: &Range<usize>) -> Result<(), BodyError> {
+        let Some(limit) = read_count(name, raw)? else { return Ok(()) };
+        if limit == 0 {
+            // Engines take it for no limit at all.
+            return Err(bad_field(name, "a whole number from 1 on"));
         }
+        // Whichever was reserved for, some engine would keep to another.
+        if let Some(other) = self.limits.iter().find(|other| other.limit != limit) {
+            return Err(BodyError::LimitsDiffer { field: name, other: other.name });
+        }
+        self.limits.push(GivenLimit { name, limit, value: value.clone() });
+        self.fields.max_tokens = Some(limit);
         Ok(())
     }
 

@@ -25,13 +25,13 @@ const ALL: Edits = Edits { max_tokens_if_missing: Some(1_000), include_usage: tr
 fn fields_are_read() {
     let fields = read(
         r#" {"model" : "m\u0041", "stream":true, "stream_options":{"include_usage":true,"x":1},
-            "max_tokens": 50, "max_completion_tokens":40, "max_output_tokens":null, "n":3,
+            "max_tokens": 40, "max_completion_tokens":40, "max_output_tokens":null, "n":3,
             "best_of":2, "max_coefficient":4000, "timeout":1.5, "enable_debug":true,
             "request_guid":"g", "messages":[{"role":"user","content":"hi"}], "unknown":[{}]} "#,
     )
     .unwrap();
     assert_eq!(fields.model.as_deref(), Some("mA"));
-    assert!(fields.stream && fields.include_usage && fields.enable_debug && fields.limit_given());
+    assert!(fields.stream && fields.include_usage && fields.enable_debug && fields.has_max_tokens);
     assert_eq!((fields.max_tokens, fields.n, fields.best_of), (Some(40), 3, 2));
     assert_eq!(fields.max_coefficient, Some(Coefficient::from_thousandths(4_000)));
     assert_eq!(fields.timeout_ms, Some(1_500));
@@ -62,12 +62,30 @@ fn fields_of_a_wrong_type_are_refused() {
 
 #[test]
 fn two_limits_that_differ() {
-    let fields = read(r#"{"max_tokens":1,"max_completion_tokens":100000}"#).unwrap();
-    assert_eq!((fields.max_tokens, fields.limits_differ), (Some(1), true));
-    let fields = read(r#"{"n_predict":9,"max_tokens":10}"#).unwrap();
-    assert_eq!((fields.max_tokens, fields.limits_differ), (Some(9), true));
+    let differ = |body: &str, field, other| assert_eq!(read(body), Err(BodyError::LimitsDiffer { field, other }));
+    differ(r#"{"max_tokens":1,"max_completion_tokens":100000}"#, "max_completion_tokens", "max_tokens");
+    differ(r#"{"n_predict":9,"max_tokens":10}"#, "max_tokens", "n_predict");
+    differ(r#"{"max_tokens":7,"max_output_tokens":7,"n_predict":8}"#, "n_predict", "max_tokens");
+    let error = read(r#"{"max_tokens":1,"max_completion_tokens":2}"#).unwrap_err().to_string();
+    assert_eq!(error, "`max_completion_tokens` and `max_tokens` are both given and differ: give one token limit");
     let fields = read(r#"{"max_tokens":7,"max_completion_tokens":7,"max_output_tokens":null}"#).unwrap();
-    assert_eq!((fields.max_tokens, fields.limits_differ), (Some(7), false));
+    assert_eq!((fields.max_tokens, fields.has_max_tokens), (Some(7), true));
+}
+
+/// A worker's engine that does not know the name would generate to its own maximum.
+#[test]
+fn a_long_answer_for_the_price_of_one_token() {
+    for name in ["max_completion_tokens", "max_output_tokens", "n_predict"] {
+        let fields = read(&format!("{{\"{name}\":1}}")).unwrap();
+        assert_eq!((fields.max_tokens, fields.has_max_tokens), (Some(1), false), "{name}");
+        for edits in [LIMIT, Edits { max_tokens_cap: Some(9), ..LIMIT }] {
+            let edited = edit(&format!("{{\"{name}\":1,\"max_tokens\":null}}"), &edits);
+            assert_eq!(edited, format!("{{\"{name}\":1,\"max_tokens\":1}}"));
+            assert_eq!(edit(&format!("{{\"{name}\":1}}"), &edits), format!("{{\"max_tokens\":1,\"{name}\":1}}"));
+        }
+        let capped = edit(&format!("{{\"{name}\":50}}"), &Edits { max_tokens_cap: Some(9), ..LIMIT });
+        assert_eq!(capped, format!("{{\"max_tokens\":9,\"{name}\":9}}"), "both names say the same");
+    }
 }
 
 #[test]
@@ -204,18 +222,16 @@ fn a_missing_limit_is_injected() {
     assert_eq!(edit("{}", &LIMIT), r#"{"max_tokens":1000}"#);
     assert_eq!(edit(" { } ", &LIMIT), r#" {"max_tokens":1000 } "#);
     assert_eq!(edit(r#"{"a":1}"#, &LIMIT), r#"{"max_tokens":1000,"a":1}"#);
-    for given in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
-        let body = format!("{{\"{given}\":7}}");
-        assert_eq!(edit(&body, &LIMIT), body);
-    }
+    let given = r#"{"max_tokens":7,"max_completion_tokens":7}"#;
+    assert_eq!(edit(given, &LIMIT), given);
     let both = Edits { strip_cocoon_fields: true, ..LIMIT };
     assert_eq!(edit(r#"{"timeout":1}"#, &both), r#"{"max_tokens":1000}"#);
     assert_eq!(edit(r#"{"timeout":1,"a":2}"#, &both), r#"{"max_tokens":1000,"a":2}"#);
     let cap = Edits { max_tokens_cap: Some(10), ..LIMIT };
     assert_eq!(edit("{}", &cap), r#"{"max_tokens":10}"#);
     assert_eq!(
-        edit(r#"{"max_tokens": 50,"max_completion_tokens":5}"#, &cap),
-        r#"{"max_tokens": 10,"max_completion_tokens":5}"#
+        edit(r#"{"max_tokens": 50,"max_completion_tokens": 50}"#, &cap),
+        r#"{"max_tokens": 10,"max_completion_tokens": 10}"#
     );
 }
 
@@ -253,6 +269,7 @@ fn body() -> impl Strategy<Value = String> {
         "timeout",
         "enable_debug",
         "max_tokens",
+        "max_completion_tokens",
         "a",
         "b",
         "stream",
@@ -292,8 +309,8 @@ proptest! {
         for key in ["max_coefficient", "timeout", "enable_debug", "request_guid"] {
             object.remove(key);
         }
-        if !fields.limit_given() {
-            object.insert("max_tokens".to_owned(), 1_000.into());
+        if !fields.has_max_tokens {
+            object.insert("max_tokens".to_owned(), fields.max_tokens.unwrap_or(1_000).into());
         }
         if fields.stream {
             let options = object.entry("stream_options").or_insert(serde_json::Value::Null);

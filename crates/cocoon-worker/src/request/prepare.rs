@@ -64,8 +64,9 @@ struct Fields {
 
 /// The body with the token limit and the usage report in it, and the limit of one choice.
 ///
-/// The body is spliced only where it has to be; as a rule the client did it all and the same bytes go on. Of several
-/// limits the smallest is what was paid for, so all become that one, whichever the engine reads.
+/// The body is spliced only where it has to be; as a rule the client did it all and the same bytes go on. Limits by
+/// several names are one limit, and `max_tokens` is always among them: an engine that does not read the name that the
+/// app chose would generate to its own maximum.
 fn limited_body(
     body: Bytes,
     limit_of_all: Option<u32>,
@@ -90,19 +91,24 @@ fn limited_body(
     }
     let limit = limit_of_all.map(|limit| limit.checked_div(choices).unwrap_or(limit).max(1));
     let over = limit.is_some_and(|limit| fields.max_tokens.is_none_or(|asked| asked > limit));
+    let unnamed = fields.max_tokens.is_some() && !fields.has_max_tokens;
     let mute = fields.stream && !fields.include_usage;
     let token_limit = match (limit, fields.max_tokens) {
         (Some(limit), Some(asked)) => Some(limit.min(asked)),
         (limit, asked) => limit.or(asked),
     };
-    let is_final = !over && !mute && !fields.limits_differ;
+    let is_final = !over && !unnamed && !mute;
     let fewest_prompt_tokens = fewest_prompt_tokens(&fields);
     let fields = Fields { streamed: fields.stream, choices, fewest_prompt_tokens };
     if is_final {
         return Ok((body, fields, token_limit));
     }
-    let edits =
-        Edits { max_tokens_if_missing: limit, max_tokens_cap: token_limit, include_usage: mute, ..Edits::default() };
+    let edits = Edits {
+        max_tokens_if_missing: token_limit,
+        max_tokens_cap: token_limit,
+        include_usage: mute,
+        ..Edits::default()
+    };
     let body = edit_request(&body, &edits).map_err(|error| bad_body(&error))?;
     Ok((body, fields, token_limit))
 }
@@ -205,7 +211,8 @@ mod tests {
     fn token_limit_is_enforced() {
         check_body(r#"{"max_tokens":5}"#, Some(9), r#"{"max_tokens":5}"#, Some(5));
         check_body(r#"{"max_tokens":50}"#, Some(9), r#"{"max_tokens":9}"#, Some(9));
-        check_body(r#"{"max_completion_tokens":50}"#, Some(9), r#"{"max_completion_tokens":9}"#, Some(9));
+        let both = r#"{"max_tokens":9,"max_completion_tokens":9}"#;
+        check_body(r#"{"max_completion_tokens":50}"#, Some(9), both, Some(9));
         check_body("{}", Some(9), r#"{"max_tokens":9}"#, Some(9));
         check_body(r#"{"n":3}"#, Some(9), r#"{"n":3,"max_tokens":3}"#, Some(3));
         check_body(r#"{"max_tokens":5}"#, None, r#"{"max_tokens":5}"#, Some(5));
@@ -213,21 +220,28 @@ mod tests {
 
     #[test]
     fn two_limits_that_differ() {
-        let both = r#"{"max_tokens":1,"max_completion_tokens":100000}"#;
-        let one = r#"{"max_tokens":1,"max_completion_tokens":1}"#;
         for limit in [None, Some(1), Some(500)] {
-            check_body(both, limit, one, Some(1));
+            for body in [r#"{"max_tokens":1,"max_completion_tokens":100000}"#, r#"{"n_predict":9,"max_tokens":1}"#] {
+                let failure = chat(body, limit).unwrap_err();
+                assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest), "{body}");
+            }
         }
-        check_body(r#"{"n_predict":100000,"max_tokens":1}"#, None, r#"{"n_predict":1,"max_tokens":1}"#, Some(1));
         // An honest app that says the same twice, and one that leaves one open.
-        check_body(
-            r#"{"max_tokens":7,"max_completion_tokens":7}"#,
-            Some(9),
-            &both.replace("100000", "7").replace(":1,", ":7,"),
-            Some(7),
-        );
+        let twice = r#"{"max_tokens":7,"max_completion_tokens":7}"#;
+        check_body(twice, Some(9), twice, Some(7));
         let open = r#"{"max_tokens":7,"max_completion_tokens":null}"#;
         check_body(open, Some(9), open, Some(7));
+    }
+
+    /// From an original proxy, too, which says no limit of its own.
+    #[test]
+    fn a_long_answer_for_the_price_of_one_token() {
+        for limit in [None, Some(1), Some(500)] {
+            for name in ["max_completion_tokens", "max_output_tokens", "n_predict"] {
+                let asked = format!(r#"{{"{name}":1}}"#);
+                check_body(&asked, limit, &format!(r#"{{"max_tokens":1,"{name}":1}}"#), Some(1));
+            }
+        }
     }
 
     #[test]

@@ -112,6 +112,20 @@ fn proxy_charging_what_it_says_cost_nothing() {
     assert!(budget.hold(&order(2, 1)).is_ok());
 }
 
+/// The answer was true when it was given. An honest proxy is not refused for what a worker brought back meanwhile.
+#[test]
+fn a_receipt_comes_back_while_its_proxy_says_that_it_cost_nothing() {
+    let budget = in_memory(&ClientConfig::default());
+    drop(budget.hold(&order(1, 100)).unwrap());
+    budget.heard(CONTRACT, &demand(0)).unwrap();
+    let asked = budget.open_requests(CONTRACT);
+    budget.heard(CONTRACT, &demand(40)).unwrap();
+    budget.resolve(CONTRACT, &asked, &[], word).unwrap();
+    assert_eq!((budget.open_requests(CONTRACT), budget.account(CONTRACT).differs), (asked.clone(), None));
+    // It was asked about the demand now.
+    assert!(budget.resolve(CONTRACT, &asked, &[], word).is_err());
+}
+
 #[test]
 fn proxy_answering_for_requests_that_were_not_asked_for() {
     let budget = in_memory(&ClientConfig::default());

@@ -1,11 +1,11 @@
 //! Receipts, their ids, accounts of contracts, and earnings that are not signed yet.
 
 use bytes::Bytes;
-use cocoon_ledger::{Credit, Spent};
+use cocoon_ledger::{Credit, Run, Spent};
 use cocoon_wire::message::Proof;
 
 use super::*;
-use crate::core::{ExposureRules, Lost, LostOutcome};
+use crate::core::{Admits, ExposureRules, Lost, LostOutcome};
 
 const AGE: Duration = Duration::from_secs(180);
 
@@ -123,18 +123,43 @@ fn deadline_around_the_end_to_get_the_answer_free() {
     let mut expired = |key: u64, id: u8| {
         let timeout = Duration::from_millis(100);
         check(bench.words(Event::Run(RunQuery { timeout, ..asking(key, id) })), &format!("dispatch({key}→1)"));
-        check(bench.after(timeout), &format!("fail({key}:Worker:Timeout:0) cancel({key}→1)"));
+        check(bench.after(timeout), &format!("cancel({key}→1)"));
     };
     // The end was under way when the time was over.
     expired(1, 1);
     expired(2, 2);
     expired(3, 3);
-    check(bench.say(1, 1, proved(39)), "settled(1:39) forget(1)");
+    check(bench.say(1, 1, proved(39)), "fail(1:Worker:Timeout:39) settled(1:39) forget(1)");
     // What broke off, or proves nothing, stays free.
     let (key, worker, failure) = (RequestKey(2), WorkerId(1), failure(Blame::Worker, FailureCode::Timeout));
-    check(bench.words(Event::Failed { key, worker, failure, word: proved(9) }), "forget(2)");
-    check(bench.say(3, 1, claimed(9)), "forget(3)");
+    check(bench.words(Event::Failed { key, worker, failure, word: proved(9) }), "fail(2:Worker:Timeout:0) forget(2)");
+    check(bench.say(3, 1, claimed(9)), "fail(3:Worker:Timeout:0) forget(3)");
     assert_eq!((bench.used(), bench.earned(1)), (39, 39));
+}
+
+#[test]
+fn a_deadline_in_the_middle_of_an_answer_is_told_with_its_receipt() {
+    let mut bench = Bench::with_money(1_000_000);
+    bench.worker(1, 1_000, 4);
+    let timeout = Duration::from_secs(1);
+    for key in [1, 2] {
+        bench.words(Event::Run(RunQuery { timeout, ..asking(key, u8::try_from(key).unwrap()) }));
+        bench.started(key, 1);
+    }
+    check(bench.after(timeout), "cancel(1→1) cancel(2→1)");
+    let failure = failure(Blame::Client, FailureCode::Cancelled);
+    let failed = Event::Failed { key: RequestKey(1), worker: WorkerId(1), failure, word: proved(9) };
+    let actions = bench.feed(failed);
+    let told = ["fail(1:Worker:Timeout:9)", "settled(1:9)", "forget(1)"];
+    assert_eq!(actions.iter().map(word).collect::<Vec<_>>(), told);
+    assert!(matches!(&actions[0], Action::Fail { proof: Some(_), .. }));
+    // One whose worker says nothing is free, and a receipt of it void.
+    check(bench.after(CANCEL_GRACE), "abandon(2→1) fail(2:Worker:Timeout:0) forget(2)");
+    check(bench.say(2, 1, proved(9)), "");
+    let spent = Spent { id: [2; 32], run: Run::default(), opened_at: 1, receipt: Bytes::from_static(b"receipt") };
+    let lost = Lost { payer: "payer".into(), credit: None, used: AdjustedTokens::new(9), spent };
+    assert!(matches!(bench.core.settle_lost(bench.now, "payee 1", lost), LostOutcome::Refused(_)));
+    assert_eq!(bench.used(), 9);
 }
 
 #[test]
@@ -183,7 +208,7 @@ fn two_clients_racing_one_balance() {
     // What the contract was charged, and what it holds anew, is free again.
     let credit =
         |charged, secured| Credit { charged: AdjustedTokens::new(charged), secured: AdjustedTokens::new(secured) };
-    bench.core.credit_changed("payer", credit(1_300, 2_000), true);
+    bench.core.credit_changed("payer", credit(1_300, 2_000), Admits::New);
     bench.core.ledger().assert_conserved();
     bench.now += AGE;
     bench.worker(2, 1_000, 4);
@@ -196,10 +221,10 @@ fn a_closing_contract_gets_nothing_new() {
     bench.worker(1, 1_000, 4);
     bench.run(1);
     let credit = Credit { charged: AdjustedTokens::ZERO, secured: AdjustedTokens::new(10_000) };
-    bench.core.credit_changed("payer", credit, false);
+    bench.core.credit_changed("payer", credit, Admits::Nothing);
     check(bench.run(2), "fail(2:Client:LimitExceeded:0) forget(2)");
     check(bench.say(1, 1, claimed(5)), "settled(1:5) forget(1)");
-    bench.core.credit_changed("payer", credit, true);
+    bench.core.credit_changed("payer", credit, Admits::New);
     check(bench.run(3), "dispatch(3→1)");
     bench.say(3, 1, claimed(5));
     bench.core.close_account("payer");
@@ -258,7 +283,7 @@ fn replayed_handover() {
         payer: "payer".into(),
         credit: None,
         used: AdjustedTokens::new(used),
-        spent: Spent { id: [id; 32], opened_at: 1, receipt: Bytes::from_static(b"receipt") },
+        spent: Spent { id: [id; 32], run: Run::default(), opened_at: 1, receipt: Bytes::from_static(b"receipt") },
     };
     let settle = |bench: &mut Bench, lost| bench.core.settle_lost(bench.now, "payee 1", lost);
     assert_eq!(settle(&mut bench, lost(1, 50)), LostOutcome::Settled(AdjustedTokens::new(50)));

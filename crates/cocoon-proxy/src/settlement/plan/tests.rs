@@ -70,6 +70,8 @@ struct Model {
     proxy: ProxyView,
     clients: Vec<ClientView>,
     workers: Vec<WorkerView>,
+    incomplete: bool,
+    collect: bool,
     /// What owners got.
     paid_out: u64,
 }
@@ -77,7 +79,7 @@ struct Model {
 impl Model {
     fn new(proxy: ProxyView, clients: Vec<ClientView>, workers: Vec<WorkerView>) -> Self {
         let (rules, fees) = (SettlementConfig::default(), Fees::default());
-        Self { rules, fees, now: 1_000, proxy, clients, workers, paid_out: 0 }
+        Self { rules, fees, now: 1_000, proxy, clients, workers, incomplete: false, collect: false, paid_out: 0 }
     }
 
     fn plan(&self) -> Plan {
@@ -88,8 +90,9 @@ impl Model {
             proxies: vec![self.proxy],
             clients: self.clients.clone(),
             workers: self.workers.clone(),
+            incomplete: self.incomplete,
             busy: BTreeMap::new(),
-            collect: false,
+            collect: self.collect,
         })
     }
 
@@ -148,7 +151,7 @@ impl Model {
             }
             Kind::Withdraw => {
                 let paid = self.proxy.balance.min(self.proxy.funds.saturating_sub(self.proxy.stake));
-                assert_eq!(Nano::new(paid.min(action.amount.get())), action.amount, "no more than there is");
+                assert_eq!(Nano::new(paid), action.amount, "what was planned is what is paid");
                 self.proxy.balance -= paid;
                 self.proxy.funds -= paid;
                 self.paid_out += paid;
@@ -217,28 +220,42 @@ fn credit_that_ends_is_charged_before_the_threshold() {
 }
 
 #[test]
-fn a_small_stake_is_charged_before_it_starves() {
-    let mut small = client(1, 99);
-    small.stake = 200 * 1_000_000;
+fn a_small_stake_is_not_charged_for_more_than_two_percent() {
+    let mut small = client(1, 899);
+    small.stake = TON;
     let mut model = Model::new(proxy(None), vec![small], Vec::new());
-    assert_eq!(model.kinds(), [], "most of its credit is left");
-    (model.clients[0].committed, model.clients[0].known) = (100, 100);
-    assert_eq!(model.kinds(), [Kind::Charge], "it can hardly owe more, and never as much as the rule for others wants");
-    // What brings less than its fee is left, whatever it is to the client.
-    model.clients[0].stake = 18 * 1_000_000;
-    (model.clients[0].committed, model.clients[0].known) = (18, 18);
+    let plan = model.plan();
+    assert_eq!(plan.actions, [], "the fee would be more than 2 %");
+    assert_eq!((plan.sums.uncharged, plan.sums.dust), (899_000_000, 899_000_000), "it is shown");
+    (model.clients[0].committed, model.clients[0].known) = (900, 900);
+    assert_eq!(model.kinds(), [Kind::Charge], "half of its credit is used, and it is worth the fee");
+    // One that secures less can never owe as much, and is charged when it is told so, or when it leaves.
+    model.clients[0].stake = 200 * 1_000_000;
+    (model.clients[0].committed, model.clients[0].known) = (200, 200);
     assert_eq!(model.kinds(), []);
+    model.clients[0].lifecycle = Lifecycle::Closing;
+    (model.clients[0].unlock_unix_s, model.clients[0].shut) = (5_000, true);
+    assert_eq!(model.kinds(), [Kind::Grant]);
+    model.clients[0].lifecycle = Lifecycle::Normal;
+    model.collect = true;
+    assert_eq!(model.kinds(), [Kind::Charge]);
 }
 
 #[test]
 fn a_stranger_cannot_make_fees_look_dear() {
-    let mut ordinary = client(1, 600);
+    let mut ordinary = client(1, 960);
     ordinary.stake = TON;
     let mut model = Model::new(proxy(None), vec![ordinary, client(2, 3_000)], Vec::new());
     for kind in [Kind::Charge, Kind::Grant, Kind::Payout] {
         model.fees.measured(kind, Nano::new(1_000 * TON));
     }
-    assert_eq!(model.kinds(), [Kind::Charge, Kind::Charge], "a charge goes on, and teaches the true fee again");
+    assert_eq!(model.kinds(), [Kind::Charge], "a charge goes on, and teaches the true fee again");
+    model.clients.truncate(1);
+    assert_eq!(model.kinds(), []);
+    for _ in 0..12 {
+        model.fees.fade();
+    }
+    assert_eq!(model.kinds(), [Kind::Charge], "where none goes on, time teaches it");
 }
 
 #[test]
@@ -255,12 +272,48 @@ fn no_payout_takes_the_stake_or_what_another_takes() {
 fn the_commission_waits_for_workers() {
     let mut model = Model::new(proxy(None), Vec::new(), vec![worker(1, 5_000)]);
     model.proxy.balance = 30 * TON;
-    model.proxy.funds = 16 * TON;
+    let (stake, workers) = (TON, 4_500_000_000);
+    model.proxy.funds = stake + workers + 30 * TON;
     let plan = model.plan();
-    assert_eq!(plan.actions[0].kind, Kind::Withdraw);
-    assert_eq!(plan.actions[0].amount, Nano::new(16 * TON - TON - 4_500_000_000), "less the stake, less the worker's");
-    model.proxy.funds = 15 * TON;
-    assert_eq!(model.kinds(), [], "less than the threshold is left");
+    assert_eq!((plan.actions[0].kind, plan.actions[0].amount), (Kind::Withdraw, Nano::new(30 * TON)));
+    model.incomplete = true;
+    assert_eq!(model.kinds(), [], "somebody else may be owed");
+}
+
+#[test]
+fn a_withdrawal_does_not_take_what_workers_are_owed() {
+    let mut model = Model::new(proxy(None), Vec::new(), vec![worker(1, 5_000)]);
+    model.proxy.balance = 30 * TON;
+    // Nothing asks the contract for a part of it: it pays the smaller of the commission and the funds above the stake.
+    for funds in [16 * TON, 35 * TON, 35_500_000_000 - 1] {
+        model.proxy.funds = funds;
+        assert_eq!(model.kinds(), []);
+    }
+    model.proxy.funds = 35_500_000_000;
+    for action in model.run() {
+        assert_eq!((action.kind, action.amount), (Kind::Withdraw, Nano::new(30 * TON)));
+    }
+    assert_eq!(model.proxy.funds, TON + 4_500_000_000, "the stake, and the worker's");
+}
+
+#[test]
+fn accounts_that_were_not_read_yet_keep_a_close_open() {
+    for why in [Leaving::ByCommand, Leaving::Moved] {
+        let mut model = Model::new(proxy(Some(why)), Vec::new(), vec![worker(1, 5_000)]);
+        (model.proxy.lifecycle, model.proxy.unlock_unix_s) = (Lifecycle::Closing, 10);
+        model.incomplete = true;
+        assert_eq!(model.kinds(), [], "a client that was not read may owe what this worker is paid from");
+        model.workers.clear();
+        assert_eq!(model.kinds(), [], "nor is it over");
+        model.proxy.lifecycle = Lifecycle::Closed;
+        assert_eq!(model.plan().over, []);
+        // What is known of is settled meanwhile.
+        model.clients = vec![ClientView { shut: true, ..client(1, 5_000) }];
+        assert_eq!(model.kinds(), [Kind::Grant]);
+        model.clients.clear();
+        model.incomplete = false;
+        assert_eq!(model.plan().over, [PROXY]);
+    }
 }
 
 #[test]
@@ -300,21 +353,13 @@ fn a_client_in_its_delay_is_charged_in_time() {
 
 #[test]
 fn by_command_dust_is_collected() {
-    let model = Model::new(proxy(None), vec![client(1, 1)], vec![worker(1, 1)]);
-    let mut scene = Scene {
-        rules: &model.rules,
-        fees: model.fees,
-        chain_unix_s: model.now,
-        proxies: vec![ProxyView { balance: 5, funds: 2 * TON, ..model.proxy }],
-        clients: model.clients.clone(),
-        workers: model.workers.clone(),
-        busy: BTreeMap::new(),
-        collect: false,
-    };
-    assert_eq!(plan(&scene).actions, []);
-    scene.collect = true;
-    let kinds: Vec<_> = plan(&scene).actions.iter().map(|action| action.kind).collect();
-    assert_eq!(kinds, [Kind::Charge, Kind::Payout, Kind::Withdraw]);
+    let mut model = Model::new(proxy(None), vec![client(1, 1)], vec![worker(1, 1)]);
+    (model.proxy.balance, model.proxy.funds) = (5, 2 * TON);
+    assert_eq!(model.kinds(), []);
+    model.collect = true;
+    let kinds: Vec<_> = model.run().iter().map(|action| action.kind).collect();
+    assert_eq!(kinds, [Kind::Charge, Kind::Withdraw, Kind::Payout, Kind::Withdraw], "what the payout added, too");
+    assert_eq!(model.proxy.balance, 0);
 }
 
 #[test]
@@ -328,6 +373,7 @@ fn busy_contracts_are_left_alone() {
         proxies: vec![model.proxy],
         clients: model.clients.clone(),
         workers: Vec::new(),
+        incomplete: false,
         busy,
         collect: false,
     };
@@ -396,13 +442,8 @@ proptest! {
                 let client = model.clients.iter().find(|client| client.contract == action.contract);
                 client.is_some_and(|client| client.lifecycle != Lifecycle::Normal)
             };
-            let ends_credit = action.kind == Kind::Charge && {
-                // As the contract was left by the charge: what it brought is no longer in the balance.
-                let client = model.clients.iter().find(|client| client.contract == action.contract);
-                client.is_some_and(|client| client.stake <= 101 * fee || client.balance <= 101 * fee)
-            };
             prop_assert!(is_closing || action.amount.get() > fee, "a fee above what it brings: {:?}", action);
-            if !is_closing && !ends_credit {
+            if !is_closing {
                 prop_assert!(fee * 100 <= action.amount.get() * 2, "a fee above 2 %: {:?}", action);
             }
             if action.kind == Kind::Grant && model.proxy.leaving != Some(Leaving::ByCommand) {

@@ -2,70 +2,12 @@
 
 use std::time::Duration;
 
-use cocoon_ledger::RolledBack;
 use cocoon_ton::Address;
 use cocoon_ton::contract::message::client;
 use cocoon_ton::contract::note::{LogEntry, Note};
 use cocoon_units::Nano;
 
-use super::world::{CLIENT_OWNER, Disk, Hub, PRICE, STRANGER, TON, WORKER_OWNER, World, person};
-use crate::settlement::SettlementError;
-
-/// Serves and commits `times` times, then stops.
-async fn served(world: &World, times: u64) {
-    let running = world.start().await.unwrap();
-    let client = world.deploy_client(person(CLIENT_OWNER), 10 * TON).await;
-    let worker = world.worker_of(person(WORKER_OWNER));
-    for time in 1..=times {
-        world.serve(client, worker, 10).await;
-        world.until("a commit", async || world.committed_of(client) == 10 * time).await;
-    }
-    running.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn rolled_back_database() {
-    let disk = Disk::default();
-    let mut world = World::on(&disk).await;
-    served(&world, 1).await;
-    let old = disk.copy();
-    served_again(&world).await;
-    let newest = disk.copy();
-
-    // An older copy, and none at all, on this machine or another.
-    for (disk, ours) in [(old, 1), (Disk::default(), 0)] {
-        world.hub = Hub::on(&disk);
-        let coins = world.coins(world.wallet.address()).await;
-        let refused = world.start().await.err().unwrap();
-        let expected = RolledBack::Older { on_chain: 2, ours };
-        assert!(matches!(refused, SettlementError::RolledBack(refusal) if refusal == expected), "{refused}");
-        assert!(refused.to_string().contains("Put the newest database back"), "it says what to do: {refused}");
-        assert_eq!(world.coins(world.wallet.address()).await, coins, "nothing is spent");
-    }
-    world.hub = Hub::on(&newest);
-    world.start().await.unwrap().stop().await;
-}
-
-async fn served_again(world: &World) {
-    let running = world.start().await.unwrap();
-    let client = world.client_init(person(CLIENT_OWNER)).address();
-    let worker = world.worker_of(person(WORKER_OWNER));
-    world.serve(client, worker, 10).await;
-    world.until("the second commit", async || world.committed_of(client) == 20).await;
-    running.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn two_proxies_with_one_key() {
-    let disk = Disk::default();
-    let mut world = World::on(&disk).await;
-    served(&world, 1).await;
-    let copy = disk.copy();
-    served_again(&world).await;
-    // The copy knows the first commit only, and would make another second one: it never begins.
-    world.hub = Hub::on(&copy);
-    assert!(matches!(world.start().await, Err(SettlementError::RolledBack(_))));
-}
+use super::world::{CLIENT_OWNER, PRICE, STRANGER, TON, WORKER_OWNER, World, person};
 
 #[tokio::test(start_paused = true)]
 async fn foreign_wallets_commit() {
@@ -95,10 +37,13 @@ async fn commit_survives_a_restart_before_it_is_seen() {
     world.devnet.set_faults(move |faults| faults.hold(wallet)).await.unwrap();
     world.until("a commit to send", async || world.hub().ledger.commit_to_send().is_some()).await;
     world.pass(10).await;
+    assert_eq!(world.control.status().commit_pending, Some(1), "it is shown that it has not arrived");
     running.stop().await;
     world.devnet.set_faults(move |faults| faults.release(&wallet)).await.unwrap();
     let running = world.start().await.unwrap();
     world.until("the commit", async || world.committed_of(client) == 10).await;
+    world.pass(10).await;
+    assert_eq!(world.control.status().commit_pending, None);
     running.stop().await;
 }
 

@@ -1,11 +1,13 @@
 //! How clients leave, and how a proxy ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_ton::contract::Lifecycle;
 use cocoon_ton::contract::message::client;
 use cocoon_units::Nano;
 
+use super::faulty::Faulty;
 use super::world::{
     CLIENT_DELAY_S, CLIENT_OWNER, FEE, PRICE, PROXY_DELAY_S, PROXY_OWNER, TON, WORKER_OWNER, World, person,
 };
@@ -142,4 +144,36 @@ async fn new_parameters_drain_to_a_new_contract_and_close_the_old_one() {
     assert_eq!(world.proxy(new).await.unwrap().state, Lifecycle::Normal);
     assert_eq!(world.paid(client, person(CLIENT_OWNER)).await, 10 * TON - 700 * PRICE);
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_does_not_end_before_every_account_was_read() {
+    let world = World::new().await;
+    let running = world.start().await.unwrap();
+    let proxy = world.proxy_at();
+    let client = world.deploy_client(person(CLIENT_OWNER), 10 * TON).await;
+    let worker = world.worker_of(person(WORKER_OWNER));
+    world.serve(client, worker, 1_234).await;
+    world.until("the commit", async || world.committed_of(client) == 1_234).await;
+    running.stop().await;
+
+    // A new process has read nothing yet, and the client's contract cannot be read.
+    let chain = Faulty::new(world.devnet.clone());
+    chain.faults().unreachable = Some(client);
+    let running = world.start_on(Arc::new(chain.clone())).await.unwrap();
+    world.control.close();
+    world.until("the request", async || world.proxy(proxy).await.unwrap().state == Lifecycle::Closing).await;
+    world.devnet.advance(Duration::from_secs(u64::from(PROXY_DELAY_S))).await.unwrap();
+    world.pass(120).await;
+    assert_eq!(world.proxy(proxy).await.unwrap().state, Lifecycle::Closing, "a client was not charged");
+    assert_eq!(world.worker(worker).await, None, "nor is there anything to pay its worker from");
+    assert!(world.control.status().problem.unwrap().contains("cannot be read"));
+
+    chain.faults().unreachable = None;
+    tokio::time::timeout(Duration::from_secs(900), world.control.closed()).await.unwrap();
+    running.stop().await;
+    assert_eq!(world.paid(client, person(CLIENT_OWNER)).await, 10 * TON - 1_234 * PRICE);
+    assert_eq!(world.paid(proxy, person(WORKER_OWNER)).await, 1_234 * FEE);
+    let stake = world.params.min_proxy_stake.get();
+    assert_eq!(world.paid(proxy, person(PROXY_OWNER)).await, stake + 1_234 * (PRICE - FEE));
 }

@@ -1,9 +1,12 @@
 //! What settlement does while a proxy serves.
 
+use std::sync::Arc;
+
 use cocoon_ton::contract::message::client::Register;
 use cocoon_ton::contract::{Lifecycle, Unpaid};
 use cocoon_units::Nano;
 
+use super::faulty::Faulty;
 use super::world::CLIENT_OWNER;
 use super::world::{FEE, PRICE, PROXY_OWNER, TON, WORKER_OWNER, World, person};
 use crate::settlement::act::ActError;
@@ -195,4 +198,32 @@ async fn what_a_transaction_costs_is_what_the_wallet_lost() {
         deploy_for: None,
     };
     assert!(matches!(till.act(&action, &instance).await, Err(ActError::Refused(by)) if by == client));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_panics_frees_what_it_held() {
+    let mut world = World::new().await;
+    world.config.charge_at = Nano::new(2 * TON).ton();
+    let chain = Faulty::new(world.devnet.clone());
+    let running = world.start_on(Arc::new(chain.clone())).await.unwrap();
+    let client = world.deploy_client(person(CLIENT_OWNER), 10 * TON).await;
+    let worker = world.worker_of(person(WORKER_OWNER));
+    // A charge panics after it was sent, while it waits for its change.
+    chain.faults().panics = Some((world.wallet.address(), 1));
+    world.serve(client, worker, 2_000).await;
+    world.until("the first charge", async || world.client(client).await.unwrap().tokens_used == 2_000).await;
+    world.until("the panic", async || world.control.status().problem.is_some_and(|it| it.contains("panicked"))).await;
+    // The same client is charged again.
+    world.serve(client, worker, 2_000).await;
+    world.until("the second charge", async || world.client(client).await.unwrap().tokens_used == 4_000).await;
+    world.until("no problem", async || world.control.status().problem.is_none()).await;
+
+    // So does a deployment, and the next one finds the contract there.
+    chain.faults().panics = Some((world.wallet.address(), 1));
+    world.change_params(|params| params.price_per_token = Nano::new(2 * PRICE));
+    let new = world.proxy_at();
+    world.until("the panic", async || world.control.status().problem.is_some_and(|it| it.contains("panicked"))).await;
+    world.until("the deployment", async || world.control.status().problem.is_none()).await;
+    assert_eq!(world.proxy(new).await.unwrap().stake, world.params.min_proxy_stake, "staked once");
+    running.stop().await;
 }

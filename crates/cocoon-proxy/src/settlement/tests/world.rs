@@ -228,10 +228,7 @@ impl World {
     pub(super) async fn on(disk: &Disk) -> Self {
         let genesis = Genesis { puppets: 4, puppet: Nano::new(10_000 * TON), ..Genesis::default() };
         let devnet = Devnet::memory(&Options { genesis, ..Options::default() }).unwrap();
-        let kind = WalletKind::Cocoon { owner: person(PROXY_OWNER) };
-        let chain: Arc<dyn Chain> = Arc::new(devnet.clone());
-        let wallet = Sender::new(chain, SigningKey::from_bytes(&[3; 32]), kind, None, ChainPolicy::Proved).unwrap();
-        devnet.faucet(wallet.address(), Nano::new(100 * TON)).await.unwrap();
+        let wallet = wallet_of(&devnet, PROXY_OWNER).await;
         let params = Params {
             params_version: 1,
             unique_id: 17,
@@ -254,7 +251,7 @@ impl World {
             }
         });
         let config = SettlementConfig { commit_min_s: 2, commit_max_s: 4, ..SettlementConfig::default() };
-        let (terms, _) = watch::channel(terms_of(&params));
+        let (terms, _) = watch::channel(terms_of(&params, PROXY_OWNER));
         Self {
             devnet,
             wallet,
@@ -278,12 +275,13 @@ impl World {
 
     /// Starts settlement, as the proxy does before it serves.
     pub(super) async fn start(&self) -> Result<Running, SettlementError> {
-        let means = Means {
-            chain: Arc::new(self.devnet.clone()),
-            policy: ChainPolicy::Proved,
-            wallet: self.wallet.clone(),
-            payment_key: payment_key(),
-        };
+        self.start_on(Arc::new(self.devnet.clone())).await
+    }
+
+    /// The same, with a chain that the wallet's sender does not see.
+    pub(super) async fn start_on(&self, chain: Arc<dyn Chain>) -> Result<Running, SettlementError> {
+        let means =
+            Means { chain, policy: ChainPolicy::Proved, wallet: self.wallet.clone(), payment_key: payment_key() };
         // The hub is not running yet, so nobody else wants it.
         let ledger = std::mem::take(&mut self.hub().ledger);
         let terms = self.terms.subscribe();
@@ -322,7 +320,13 @@ impl World {
     pub(super) fn change_params(&mut self, change: impl FnOnce(&mut Params)) {
         self.params.params_version += 1;
         change(&mut self.params);
-        self.terms.send_replace(terms_of(&self.params));
+        self.terms.send_replace(terms_of(&self.params, PROXY_OWNER));
+    }
+
+    /// Another owner of the proxy, for its next start.
+    pub(super) async fn change_owner(&mut self, owner: u32) {
+        self.wallet = wallet_of(&self.devnet, owner).await;
+        self.terms.send_replace(terms_of(&self.params, owner));
     }
 
     // ---- contracts ------------------------------------------------------------------------------
@@ -431,12 +435,21 @@ impl Running {
     }
 }
 
-fn terms_of(params: &Params) -> Arc<ProxyTerms> {
+/// The proxy's wallet, with money in it.
+async fn wallet_of(devnet: &Devnet, owner: u32) -> Sender {
+    let kind = WalletKind::Cocoon { owner: person(owner) };
+    let chain: Arc<dyn Chain> = Arc::new(devnet.clone());
+    let wallet = Sender::new(chain, SigningKey::from_bytes(&[3; 32]), kind, None, ChainPolicy::Proved).unwrap();
+    devnet.faucet(wallet.address(), Nano::new(100 * TON)).await.unwrap();
+    wallet
+}
+
+fn terms_of(params: &Params, owner: u32) -> Arc<ProxyTerms> {
     let state = RootState { version: params.params_version, ..RootState::initial(ROOT, params.clone()) };
     let at = Head { seqno: 1, unix_s: 1_800_000_000, lt: 1 };
     let root = RootConfig { address: ROOT, state, at };
     let key = payment_key().verifying_key().to_bytes();
-    Arc::new(ProxyTerms::by_root(&root, person(PROXY_OWNER), key).unwrap())
+    Arc::new(ProxyTerms::by_root(&root, person(owner), key).unwrap())
 }
 
 fn payout(transaction: &Transaction, wanted: Address) -> Option<u64> {

@@ -207,22 +207,12 @@ impl Chain {
 
     /// An app with a connection of its own.
     pub(crate) async fn app(&self) -> App {
-        let (near, far) = tokio::io::duplex(16 << 10);
-        self.doors.send(far).await.unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
-        let mut task = JoinSet::new();
-        task.spawn(async move { drop(connection.await) });
-        App { sender, _connection: task }
+        App::at(&self.doors).await
     }
 
     /// An app that sends one request and then reads nothing by itself.
     pub(crate) async fn mute_app(&self, body: &str) -> DuplexStream {
-        let (mut near, far) = tokio::io::duplex(16 << 10);
-        self.doors.send(far).await.unwrap();
-        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
-        let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-        near.write_all(request.as_bytes()).await.unwrap();
-        near
+        mute_app(&self.doors, body).await
     }
 
     /// One request of an app of its own, with the whole answer.
@@ -231,7 +221,7 @@ impl Chain {
     }
 }
 
-fn clock() -> Arc<FixedClock> {
+pub(crate) fn clock() -> Arc<FixedClock> {
     Arc::new(FixedClock::at(UnixTime::from_secs_f64(1_795_335_274.5)))
 }
 
@@ -265,10 +255,11 @@ fn start_worker(
     RunningWorker { engine, handle, config, reads, stop, task }
 }
 
+/// The way from a worker to its engine.
 #[derive(Debug)]
-struct InMemory {
-    engine: Arc<ScriptedEngine>,
-    reads: usize,
+pub(crate) struct InMemory {
+    pub(crate) engine: Arc<ScriptedEngine>,
+    pub(crate) reads: usize,
 }
 
 #[async_trait]
@@ -278,7 +269,8 @@ impl Connect for InMemory {
     }
 }
 
-struct Doors(mpsc::Receiver<DuplexStream>);
+/// Where apps come in.
+pub(crate) struct Doors(pub(crate) mpsc::Receiver<DuplexStream>);
 
 impl Accept for Doors {
     type Io = DuplexStream;
@@ -301,7 +293,27 @@ pub(crate) struct App {
     _connection: JoinSet<()>,
 }
 
+/// An app that sends one request and then reads nothing by itself.
+pub(crate) async fn mute_app(doors: &mpsc::Sender<DuplexStream>, body: &str) -> DuplexStream {
+    let (mut near, far) = tokio::io::duplex(16 << 10);
+    doors.send(far).await.unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    near.write_all(request.as_bytes()).await.unwrap();
+    near
+}
+
 impl App {
+    /// One with a connection of its own to the client behind these doors.
+    pub(crate) async fn at(doors: &mpsc::Sender<DuplexStream>) -> Self {
+        let (near, far) = tokio::io::duplex(16 << 10);
+        doors.send(far).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(async move { drop(connection.await) });
+        Self { sender, _connection: task }
+    }
+
     /// Sends a chat request and waits for the head of the answer.
     pub(crate) async fn open(&mut self, body: &str) -> Stream {
         let began = Instant::now();

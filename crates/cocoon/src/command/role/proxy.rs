@@ -83,13 +83,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let bind = async |addr, peers, setting| wiring::bind_sessions(links.listen(addr, peers), bits, setting).await;
         let (clients, for_clients) = bind(listen.clients, Role::Client, "`clients` under [listen]").await?;
         let (workers, for_workers) = bind(listen.workers, Role::Worker, "`workers` under [listen]").await?;
+        // The links' time, which the host cannot set: receipts are judged by it.
         let (proxy, beside, followed) = match plan {
-            None => (Proxy::new(proxy, wiring::clock(), clients, workers), None, None),
+            None => (Proxy::new(proxy, links.clock(), clients, workers), None, None),
             Some((plan, folder)) => {
                 let followed = Followed::open(&plan, proxy.is_test).await?;
                 terminal::line(&identity(&proxy, &links, &followed)?);
                 let (proxy, beside) =
-                    by_root(proxy, wiring::clock(), clients, workers, &links, followed.clone(), &folder)?;
+                    by_root(proxy, links.clock(), clients, workers, &links, followed.clone(), &folder)?;
                 (proxy, Some(beside), Some(followed))
             }
         };

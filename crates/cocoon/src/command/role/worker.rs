@@ -122,17 +122,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     wiring::fit_slots(&mut file.worker, engine.as_ref(), 1);
     super::run_role(file.threads, |stop| async move {
         let shown = proxies.clone().unwrap_or_default();
+        // Receipts carry the links' time, which the host cannot set: one of another time pays nobody.
         let (worker, follow) = match plan {
             None => {
                 let dialers = wiring::dialers(&shown, &links);
-                let worker = Worker::new(file.worker, wiring::clock(), Arc::clone(&engine), dialers)?;
+                let worker = Worker::new(file.worker, links.clock(), Arc::clone(&engine), dialers)?;
                 (worker, None)
             }
             Some((plan, folder)) => {
                 let followed = Followed::open(&plan, file.worker.is_test).await?;
                 terminal::line(&identity(&file.worker, &links)?);
                 let (worker, follow) =
-                    by_root(file.worker, wiring::clock(), Arc::clone(&engine), proxies, &links, followed, &folder)?;
+                    by_root(file.worker, links.clock(), Arc::clone(&engine), proxies, &links, followed, &folder)?;
                 (worker, Some(follow))
             }
         };
