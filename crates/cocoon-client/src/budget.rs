@@ -40,16 +40,17 @@ use cocoon_wal::{Wal, WalError};
 use cocoon_wire::message::{PaymentStatus, SettledRequest, TokensUsed};
 
 pub use self::report::BudgetStatus;
+pub(crate) use self::{
+    books::Taken,
+    demand::DemandDiffers,
+    limit::OverLimit,
+    report::{Today, UsageRow},
+};
 use self::{
     books::{Books, Ended, Entry, OpenState},
     day::Day,
     limit::Limits,
     record::Record,
-};
-pub(crate) use self::{
-    demand::DemandDiffers,
-    limit::OverLimit,
-    report::{Today, UsageRow},
 };
 use crate::{
     config::ClientConfig,
@@ -95,6 +96,8 @@ pub(crate) struct Order<'a> {
     pub(crate) model: &'a str,
     /// The receipt's id, random, also where no receipt is asked for.
     pub(crate) id: [u8; 32],
+    /// Whether nothing will prove what it came to, since no receipt is asked for.
+    pub(crate) is_by_word: bool,
     /// What it can cost at most: [`cocoon_units::most_tokens`].
     pub(crate) most: AdjustedTokens,
     /// What the proxy charges by.
@@ -184,6 +187,7 @@ impl Budget {
             model: state.books.model_name(day, order.key.unwrap_or_default(), order.model),
             most: order.most,
             price: order.pricing.price,
+            is_by_word: order.is_by_word,
             state: OpenState::Live,
         };
         state.write(Record::Hold { contract: order.contract, id: order.id, entry })?;
@@ -247,11 +251,11 @@ impl Budget {
         Ok(state.books.deny_rest(contract, asked)?)
     }
 
-    /// Takes the word of a proxy that gives no receipts for requests whose end was not heard, as far as they were held,
-    /// once they are so old that nothing can change any more.
-    pub(crate) fn settle_by_word(&self, contract: Address) -> Result<(), BooksClosed> {
+    /// Takes the word of a proxy for requests whose end was not heard and of which there is no receipt, as far as they were
+    /// held, once they are so old that nothing can change any more.
+    pub(crate) fn settle_by_word(&self, contract: Address, taken: Taken) -> Result<(), BooksClosed> {
         let mut state = self.lock();
-        for ended in state.books.by_word(contract, self.now_s()) {
+        for ended in state.books.by_word(contract, taken, self.now_s()) {
             state.end(Some(contract), ended)?;
         }
         Ok(())

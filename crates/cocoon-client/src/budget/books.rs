@@ -60,6 +60,9 @@ pub(super) struct Entry {
     pub(super) model: String,
     pub(super) most: AdjustedTokens,
     pub(super) price: NanoPerToken,
+    /// Nothing proves what it came to: no receipt was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_by_word: bool,
     #[serde(skip)]
     pub(super) state: OpenState,
 }
@@ -77,6 +80,15 @@ pub(super) enum OpenState {
     Denied { demand: u64 },
     /// The proxy was asked, and says that it cost so much, without a proof.
     Claimed { tokens: AdjustedTokens },
+}
+
+/// Of which open requests a proxy's word is taken, once nothing can change any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Of those for which no receipt was asked.
+    Unreceipted,
+    /// Of all: the proxy cannot be asked for any.
+    All,
 }
 
 /// How a request ended.
@@ -175,7 +187,11 @@ impl Entry {
 
     /// Whether the proxy is to be asked what it came to, or asked again.
     const fn is_asked_for(&self) -> bool {
-        matches!(self.state, OpenState::Lost | OpenState::Claimed { .. })
+        !self.is_by_word && matches!(self.state, OpenState::Lost | OpenState::Claimed { .. })
+    }
+
+    fn is_over(&self, now_s: u64) -> bool {
+        self.is_unheard() && self.is_certain(now_s)
     }
 
     const fn claimed(&self) -> Option<AdjustedTokens> {
@@ -391,15 +407,15 @@ impl Books {
     }
 
     /// How open requests ended, if nothing can change any more, by the last demand: it is theirs, the oldest first.
-    pub(super) fn by_word(&self, contract: Address, now_s: u64) -> Vec<Ended> {
+    pub(super) fn by_word(&self, contract: Address, taken: Taken, now_s: u64) -> Vec<Ended> {
         let Some(account) = self.accounts.get(&Some(contract)) else { return Vec::new() };
         let Some(demanded) = account.demanded else { return Vec::new() };
-        let is_over = |entry: &Entry| entry.is_unheard() && entry.is_certain(now_s);
-        if !account.open.values().all(is_over) {
+        let is_taken = |entry: &Entry| entry.is_by_word || taken == Taken::All;
+        if !account.open.values().all(|entry| is_taken(entry) && entry.is_over(now_s) || entry.is_denied()) {
             return Vec::new();
         }
         let mut left = demanded.checked_sub(account.counted).unwrap_or_default();
-        let mut open: Vec<_> = account.open.iter().collect();
+        let mut open: Vec<_> = account.open.iter().filter(|(_, entry)| is_taken(entry)).collect();
         open.sort_by_key(|(_, entry)| entry.began_s);
         open.into_iter()
             .map(|(id, entry)| {
@@ -410,18 +426,18 @@ impl Books {
             .collect()
     }
 
-    /// What makes room for one more request in a full account, if anything does. Without a chain nobody proves what a lost
-    /// request cost: the oldest is taken as used up. With one, the oldest that the proxy denied is taken at its word, once
-    /// it has long been over.
+    /// What makes room for one more request in a full account, if anything does. Where nobody proves what a lost request
+    /// cost, the oldest is taken as used up: at once without a chain, and else once it has long been over. One that the
+    /// proxy denied is taken at its word then.
     pub(super) fn crowded_out(&self, contract: Option<Address>, now_s: u64) -> Option<Ended> {
         let account = self.accounts.get(&contract).filter(|account| account.is_full())?;
         let goes = |entry: &Entry| match contract {
             None => entry.is_unheard(),
-            Some(_) => entry.is_denied() && entry.is_certain(now_s),
+            Some(_) => (entry.is_denied() || entry.is_by_word) && entry.is_over(now_s),
         };
         let (id, oldest) =
             account.open.iter().filter(|(_, entry)| goes(entry)).min_by_key(|(_, entry)| entry.began_s)?;
-        let tokens = if contract.is_none() { oldest.most } else { AdjustedTokens::ZERO };
+        let tokens = if oldest.is_denied() { AdjustedTokens::ZERO } else { oldest.most };
         Some(Ended { id: *id, tokens, raw: None })
     }
 

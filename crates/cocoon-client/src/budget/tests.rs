@@ -56,6 +56,7 @@ pub(super) fn order(id: u8, most: u64) -> Order<'static> {
         key: None,
         model: "m",
         id: [id; 32],
+        is_by_word: false,
         most: tokens(most),
         pricing: Pricing { price: NanoPerToken::new(1), ..Pricing::default() },
         coefficient: Coefficient::ONE,
@@ -181,11 +182,14 @@ fn what_cannot_be_written_is_not_sent() {
     assert_eq!((view.counted, view.open), (tokens(0), tokens(100)), "an end that was not written did not happen");
 }
 
+fn id(number: usize) -> [u8; 32] {
+    <[u8; 32]>::try_from([&number.to_le_bytes()[..], &[0; 24]].concat()).unwrap()
+}
+
 #[test]
 fn open_requests_are_bounded() {
     let hands = Hands::at(NOON);
     let budget = Arc::new(Budget::in_memory(&ClientConfig::default(), Arc::clone(&hands) as Arc<dyn Clock>));
-    let id = |n: usize| <[u8; 32]>::try_from([&n.to_le_bytes()[..], &[0; 24]].concat()).unwrap();
     for n in 0..limits::OPEN_REQUESTS_MAX {
         drop(budget.hold(&Order { id: id(n), ..order(0, 1) }).unwrap());
     }
@@ -211,10 +215,46 @@ fn a_word_for_old_requests_is_taken_as_far_as_they_were_held() {
     hands.add(1);
     drop(budget.hold(&order(2, 100)).unwrap());
     budget.heard(CONTRACT, &demand(130)).unwrap();
-    budget.settle_by_word(CONTRACT).unwrap();
+    budget.settle_by_word(CONTRACT, Taken::All).unwrap();
     assert_eq!(budget.account(CONTRACT).open_requests, 2, "they may still be running");
     hands.add(limits::OPEN_CERTAIN_S);
-    budget.settle_by_word(CONTRACT).unwrap();
+    budget.settle_by_word(CONTRACT, Taken::All).unwrap();
     let view = budget.account(CONTRACT);
     assert_eq!((view.counted, view.open_requests), (tokens(130), 0));
+}
+
+/// Nothing could be asked about them, so nothing may be concluded from an answer.
+#[test]
+fn requests_without_receipts_that_a_crash_left_are_owed_as_far_as_they_were_held() {
+    let kept = Kept::new(ClientConfig::default());
+    let unreceipted = |id, most| Order { is_by_word: true, ..order(id, most) };
+    drop(kept.budget.hold(&unreceipted(1, 100)).unwrap());
+    let again = kept.killed(|_| ());
+    let budget = &again.budget;
+    assert!(budget.open_requests(CONTRACT).is_empty(), "the proxy knows no id of them");
+    budget.heard(CONTRACT, &demand(70)).unwrap();
+    assert!(budget.heard(CONTRACT, &demand(101)).is_err(), "no more than was held");
+    budget.heard(CONTRACT, &demand(70)).unwrap();
+    again.hands.add(limits::OPEN_CERTAIN_S);
+    let live = budget.hold(&unreceipted(2, 100)).unwrap();
+    budget.settle_by_word(CONTRACT, Taken::Unreceipted).unwrap();
+    assert_eq!(budget.account(CONTRACT).open_requests, 2, "the demand may be for the one that runs");
+    live.nothing();
+    budget.settle_by_word(CONTRACT, Taken::Unreceipted).unwrap();
+    let view = budget.account(CONTRACT);
+    assert_eq!((view.counted, view.open_requests), (tokens(70), 0));
+}
+
+#[test]
+fn requests_without_receipts_that_fill_an_account_give_way_as_used_up() {
+    let hands = Hands::at(NOON);
+    let budget = Arc::new(Budget::in_memory(&ClientConfig::default(), Arc::clone(&hands) as Arc<dyn Clock>));
+    let unreceipted = |n: usize| Order { id: id(n), is_by_word: true, ..order(0, 1) };
+    for n in 0..limits::OPEN_REQUESTS_MAX {
+        drop(budget.hold(&unreceipted(n)).unwrap());
+    }
+    assert_eq!(budget.hold(&unreceipted(limits::OPEN_REQUESTS_MAX)).unwrap_err(), RequestError::TooManyOpen);
+    hands.add(limits::OPEN_CERTAIN_S);
+    drop(budget.hold(&unreceipted(limits::OPEN_REQUESTS_MAX)).unwrap());
+    assert_eq!(budget.account(CONTRACT).counted, tokens(1));
 }

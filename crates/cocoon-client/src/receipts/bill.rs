@@ -72,6 +72,7 @@ impl Bill {
             key: key.as_deref(),
             model: &request.model,
             id: ask.id,
+            is_by_word: !wants_receipt,
             most,
             pricing,
             coefficient: request.max_coefficient,

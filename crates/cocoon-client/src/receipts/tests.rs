@@ -72,6 +72,7 @@ fn charged_without_a_receipt(receipts: &Receipts) -> Value {
         key: None,
         model: "m",
         id: ID,
+        is_by_word: false,
         most: AdjustedTokens::new(100),
         pricing: Pricing::default(),
         coefficient: Coefficient::ONE,

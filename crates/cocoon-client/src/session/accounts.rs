@@ -9,7 +9,11 @@ use cocoon_wire::{
 use tokio::time::sleep;
 
 use super::{handshake::SessionError, link::Link};
-use crate::{Shared, budget::Proof, limits};
+use crate::{
+    Shared,
+    budget::{Proof, Taken},
+    limits,
+};
 
 /// Checks a demand: the proxy's signature, our contract, our count. It ends the session otherwise.
 pub(super) fn heard(link: &Link, shared: &Shared, status: &PaymentStatus) -> Result<(), SessionError> {
@@ -27,12 +31,12 @@ pub(super) async fn ask_for_unheard(link: &Arc<Link>, shared: &Shared) -> Sessio
         return std::future::pending().await;
     };
     loop {
-        if link.version() != Version::Extended {
-            // It can only be taken at its word, once nothing can change any more.
-            if let Err(error) = shared.budget.settle_by_word(contract) {
-                tracing::warn!(%error, "requests of an original proxy could not be settled");
-            }
-        } else {
+        // Where nothing can be proved, a proxy can only be taken at its word, once nothing can change any more.
+        let taken = if link.version() == Version::Extended { Taken::Unreceipted } else { Taken::All };
+        if let Err(error) = shared.budget.settle_by_word(contract, taken) {
+            tracing::warn!(%error, "requests without receipts could not be settled");
+        }
+        if taken == Taken::Unreceipted {
             let asked = shared.budget.open_requests(contract);
             if !asked.is_empty()
                 && let Err(error) = ask(link, shared, asked).await

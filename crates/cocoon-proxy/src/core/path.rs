@@ -178,7 +178,7 @@ impl Core {
         let (Some(worker), Some(request)) = (self.workers.get_mut(id), self.requests.get_mut(key)) else { return };
         worker.active += 1;
         // Of the first worker: the items of all of them are forgotten together.
-        request.opened_at.get_or_insert(self.ledger.seq());
+        request.opened_at = request.opened_at.or_else(|| Some(self.ledger.seq()));
         let receipt = request.receipt.filter(|_| worker.signs_receipts()).map(|id| Agreed {
             id,
             model: self.models.name(request.model).to_owned(),
