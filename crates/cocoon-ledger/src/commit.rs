@@ -31,7 +31,7 @@ pub struct Commit {
 pub enum RolledBack {
     /// The chain has a commit that this ledger has not made yet.
     #[error(
-        "the ledger has been rolled back: the chain has its commit {on_chain}, this database ends with {ours}. Put the newest database back, or drain this proxy's contract and start a new one: nothing above what is signed can be charged any more"
+        "the ledger has been rolled back: the chain has its commit {on_chain}, this database ends with {ours}. Put the newest database back, or close this proxy's contract with `cocoon contract close` and start with another key: nothing above what is signed can be charged any more"
     )]
     Older {
         /// The number on chain.
@@ -49,7 +49,7 @@ pub enum RolledBack {
     },
     /// The chain has paid a worker for what this ledger has not committed, and so never signed.
     #[error(
-        "the ledger has been rolled back: the chain has paid a worker for {on_chain} tokens, this database has committed {ours}. Put the newest database back, or drain this proxy's contract and start a new one: nothing above what is signed can be charged any more"
+        "the ledger has been rolled back: the chain has paid a worker for {on_chain} tokens, this database has committed {ours}. Put the newest database back, or close this proxy's contract with `cocoon contract close` and start with another key: nothing above what is signed can be charged any more"
     )]
     Overpaid {
         /// Tokens of the worker's contract.

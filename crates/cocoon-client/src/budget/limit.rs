@@ -33,7 +33,7 @@ pub(crate) enum OverLimit {
     )]
     Price { price: NanoPerToken, coefficient: Coefficient, limit: NanoPerToken },
     #[error(
-        "today's limit of {} TON is reached: {} TON are spent or held, and this request may cost {} TON. The next day \
+        "today's limit of {} TON does not allow it: {} TON are spent or held, and this request may cost {} TON. The next day \
          begins at 00:00 UTC; the owner can raise `budget.per_day`", .limit.ton(), .taken.ton(), .most.ton()
     )]
     PerDay { taken: Nano, most: Nano, limit: Nano, left_s: u64 },

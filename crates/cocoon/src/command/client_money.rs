@@ -308,6 +308,9 @@ async fn until_closed(client: &Client, followed: &Followed, args: &CloseArgs) ->
     }
 }
 
+const NOTHING_ABOVE: &str = "nothing was paid out: no contract of this client has more than its stake; `cocoon client status` shows \
+     them, and `cocoon client close` brings the stakes home, too";
+const NONE_OPEN: &str = "nothing was closed: no contract of this client is open";
 const NO_CONTRACTS: &str =
     "this client has no contract with a proxy: nothing of its money is anywhere but in its wallet";
 
@@ -357,7 +360,7 @@ fn words(report: &ContractReport) -> String {
 }
 
 /// An answer of a running client, as this command tells it.
-fn said(answer: &Value) -> Said {
+fn said(answer: &Value, nothing: &str) -> Said {
     let empty = Vec::new();
     let rows = answer["contracts"].as_array().unwrap_or(&empty);
     let line = |row: &Value| {
@@ -368,8 +371,7 @@ fn said(answer: &Value) -> Said {
             (None, None) => format!("{contract} is being closed"),
         }
     };
-    let text =
-        if rows.is_empty() { NO_CONTRACTS.to_owned() } else { rows.iter().map(line).collect::<Vec<_>>().join("\n") };
+    let text = if rows.is_empty() { nothing.to_owned() } else { rows.iter().map(line).collect::<Vec<_>>().join("\n") };
     Said { text, json: answer.clone() }
 }
 

@@ -156,7 +156,8 @@ fn announcement(network: &View, engine: &Chosen, started: Instant, costs: Option
          try: cocoon contract show{folder} {contract}\n\n\
          {costs}money: play money of the devnet, with real contracts\n  \
          paid by: {payer}\n  \
-         try: cocoon client status --config {client_config}",
+         try: cocoon client status --config {client_config}\n  \
+         try: cocoon worker earnings --config {worker_config}",
         policy = network.client_policy.display(),
         proxy = network.proxy,
         folder = folder_option(&network.client_policy),
@@ -166,6 +167,7 @@ fn announcement(network: &View, engine: &Chosen, started: Instant, costs: Option
         costs = costs.map(|costs| format!("{}\n\n", costs.words())).unwrap_or_default(),
         payer = network.chain.payer.friendly(false, true),
         client_config = network.client_config.display(),
+        worker_config = network.worker_config.display(),
     );
     if let Some(remark) = engine.remark() {
         let _ = write!(text, "\n  model: {remark}");

@@ -121,13 +121,20 @@ async fn errand(of: &Of, errand: Errand) -> Result<()> {
     let Some(done) = carry_out(&followed, &folder, &links, owner, errand).await? else {
         cocoon_worker::leave_errand(&folder, errand)
             .with_context(|| format!("cannot leave word for the worker in {}", folder.display()))?;
-        terminal::note("a worker runs with this configuration: it was asked, and does it within seconds.");
+        terminal::note(
+            "a worker runs with this configuration: it was asked, and cashes what is signed within seconds.",
+        );
         terminal::note("See what came of it with `cocoon worker earnings`.");
-        return Ok(());
+        return advise(of, &plan, worker.is_test, &folder, errand).await;
     };
     terminal::line(&if of.json { Cashed::to_json(&done) } else { done_words(&done, worker.is_test) });
-    if errand == Errand::Close {
-        advise_close(&earnings(&plan, worker.is_test, &folder).await?, worker.is_test);
+    advise(of, &plan, worker.is_test, &folder, errand).await
+}
+
+/// What is left to whoever wants the contract closed.
+async fn advise(of: &Of, plan: &ChainPlan, is_test: bool, folder: &Path, errand: Errand) -> Result<()> {
+    if errand == Errand::Close && !of.json {
+        advise_close(&earnings(plan, is_test, folder).await?, is_test);
     }
     Ok(())
 }
@@ -166,7 +173,7 @@ fn advise_close(earnings: &Earnings, is_test: bool) {
     }
     terminal::note("Only the owner's wallet closes a contract; with its key:");
     for earned in open {
-        terminal::note(&format!("  cocoon contract close {}", earned.contract.friendly(true, is_test)));
+        terminal::note(&format!("  cocoon contract close {} --wallet KEY", earned.contract.friendly(true, is_test)));
     }
 }
 

@@ -13,12 +13,12 @@ use crate::limits;
 
 /// Has it withdraw.
 pub(super) async fn withdraw(config: &ClientConfig, key: Option<&str>, contract: Option<Address>) -> Result<Said> {
-    Ok(super::said(&post(config, key, "withdraw", contract).await?))
+    Ok(super::said(&post(config, key, "withdraw", contract).await?, super::NOTHING_ABOVE))
 }
 
 /// Has it close.
 pub(super) async fn close(config: &ClientConfig, key: Option<&str>, contract: Option<Address>) -> Result<Said> {
-    Ok(super::said(&post(config, key, "close", contract).await?))
+    Ok(super::said(&post(config, key, "close", contract).await?, super::NONE_OPEN))
 }
 
 async fn post(config: &ClientConfig, key: Option<&str>, command: &str, contract: Option<Address>) -> Result<Value> {

@@ -87,7 +87,7 @@ fn what_a_running_client_did_is_told() {
         { "contract": "0:bb", "error": "it is closed" },
         { "contract": "0:cc", "closing": true },
     ]});
-    assert_eq!(said(&answer).text, "1.5 TON came from 0:aa\nit is closed\n0:cc is being closed");
+    assert_eq!(said(&answer, NOTHING_ABOVE).text, "1.5 TON came from 0:aa\nit is closed\n0:cc is being closed");
 }
 
 #[test]

@@ -56,6 +56,8 @@ enum Next {
     Wait(u32),
     /// It is closed.
     Done,
+    /// There is nothing at this address, and nothing is known to have been.
+    Nothing,
 }
 
 /// Carries the command out.
@@ -64,6 +66,7 @@ pub(super) async fn close(session: &Session, args: &CloseArgs) -> Result<Said> {
     let mut done = Vec::new();
     loop {
         let next = look(session, args.address, &wallet).await?;
+        let closed = next == Next::Done;
         let (until, text) = match next {
             Next::Send(body, what) => {
                 send(session, &wallet, args.address, body).await?;
@@ -72,12 +75,13 @@ pub(super) async fn close(session: &Session, args: &CloseArgs) -> Result<Said> {
             }
             Next::Wait(until) => (Some(until), format!("it can be finished from {}", moment(until.into()))),
             Next::Done => (None, "it is closed".to_owned()),
+            Next::Nothing => (None, "there is nothing here, so nothing to close: is it the right address?".to_owned()),
         };
         if until.is_none() || !args.wait {
             let again = if until.is_some() { "; run this again then, or with --wait" } else { "" };
             let shown = words::contract(&args.address, session.kind);
             let said = done.iter().map(|what| format!("{what}\n")).collect::<String>();
-            let json = json!({ "address": args.address, "closed": until.is_none(), "until": until, "done": done });
+            let json = json!({ "address": args.address, "closed": closed, "until": until, "done": done });
             return Ok(Said { text: format!("{said}{shown}: {text}{again}"), json });
         }
         terminal::note(&text);
@@ -91,7 +95,7 @@ async fn look(session: &Session, address: Address, wallet: &Opened) -> Result<Ne
     let shown = words::contract(&address, session.kind);
     let (Some(code), Some(data)) = (account.code.as_ref(), account.data.as_ref()) else {
         if account.status == Status::Missing {
-            return Ok(Next::Done);
+            return Ok(Next::Nothing);
         }
         bail!("{shown} is no contract: there is nothing to close");
     };

@@ -55,7 +55,7 @@ pub(super) fn answer(
                 format!("a body with the digest {}", hex::encode(receipt.answer_hmac)),
                 format!("one with {}", hex::encode(answer_digest(salt, file))),
                 "give the body byte for byte as it came (`curl -sN`, without -i); of a stream that did not ask for usage \
-                 (`stream_options.include_usage`) the client took an event out, so only the client could compare it",
+                 (`stream_options.include_usage`) the client took an event out: leave --answer away, the client compared it itself",
             )
         })
 }

@@ -50,6 +50,8 @@ const OPERATOR: &str = "operator.key";
 const CLIENT: &str = "client.key";
 /// What other commands read about the client.
 const CLIENT_CONFIG: &str = "client.toml";
+/// What other commands read about the first worker.
+const WORKER_CONFIG: &str = "worker.toml";
 /// The simulated platform.
 pub(super) const SIMULATED: &str = "simulated-tee";
 
@@ -124,17 +126,27 @@ impl Ground {
 
     /// Leaves the configuration of the client that runs here, so that `cocoon client status` and its like find it.
     pub(super) fn leave_client_config(&self, root: Address, url: &str, api: SocketAddr) -> Result<PathBuf> {
-        let path = self.folder.join(CLIENT_CONFIG);
-        let shown = |path: PathBuf| toml::Value::from(path.display().to_string());
+        let key = shown(self.folder.join(WALLETS).join(CLIENT));
+        let of_role = format!("[wallet]\nkey_file = {key}\n\n[client]\nlisten = \"{api}\"\nis_test = {IS_TEST}\n");
+        self.leave_config(CLIENT_CONFIG, "client", root, url, &of_role)
+    }
+
+    /// Leaves the configuration of the first worker, so that `cocoon worker earnings` and its like find it.
+    pub(super) fn leave_worker_config(&self, root: Address, url: &str) -> Result<PathBuf> {
+        let owner = self.operator().raw();
+        let of_role = format!("[worker]\nowner_address = \"{owner}\"\nis_test = {IS_TEST}\n");
+        self.leave_config(WORKER_CONFIG, "worker-0", root, url, &of_role)
+    }
+
+    fn leave_config(&self, file: &str, instance: &str, root: Address, url: &str, of_role: &str) -> Result<PathBuf> {
+        let path = self.folder.join(file);
         let text = format!(
-            "# The client of `cocoon up`, written anew at each start: for `cocoon client status --config` and its like.\n\
-             data_dir = {data_dir}\n\n[attestation]\ninsecure_simulated_tee = {tee}\n\n[chain]\nroot = \"{root}\"\n\
-             devnet = \"{url}\"\ninsecure_reported = true\npoll_s = 1\n\n[wallet]\nkey_file = {key}\n\n[client]\n\
-             listen = \"{api}\"\nis_test = {IS_TEST}\n",
-            data_dir = shown(self.role_folder("client")),
+            "# Of `cocoon up`, written anew at each start: for commands that look after money, such as `cocoon client \
+             status`.\ndata_dir = {data_dir}\n\n[attestation]\ninsecure_simulated_tee = {tee}\n\n[chain]\n\
+             root = \"{root}\"\ndevnet = \"{url}\"\ninsecure_reported = true\npoll_s = 1\n\n{of_role}",
+            data_dir = shown(self.role_folder(instance)),
             tee = shown(self.folder.join(SIMULATED)),
             root = root.raw(),
-            key = shown(self.folder.join(WALLETS).join(CLIENT)),
         );
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
@@ -270,4 +282,9 @@ fn key(path: &Path) -> Result<SigningKey> {
         KeyFile::from_key(SigningKey::from_bytes(&seed)).create(path, None)?;
     }
     Ok(KeyFile::open(path, None)?.signing_key().clone())
+}
+
+/// A path as TOML wants it.
+fn shown(path: PathBuf) -> toml::Value {
+    toml::Value::from(path.display().to_string())
 }

@@ -50,6 +50,8 @@ pub(super) struct View {
     pub(super) client_policy: PathBuf,
     /// What other commands read about the client.
     pub(super) client_config: PathBuf,
+    /// What `cocoon worker earnings` and its like read.
+    pub(super) worker_config: PathBuf,
     /// The workers.
     pub(super) workers: Vec<WorkerHandle>,
     client: ClientHandle,
@@ -140,6 +142,7 @@ impl Network {
         let mut caretaker_task = Role::new("caretaker of the contracts");
         let chain = ground.chain();
         let client_config = ground.leave_client_config(root, &url, api)?;
+        let worker_config = ground.leave_worker_config(root, &url)?;
         let caretaker = Caretaker::new(ground, root, wanted, handles.clone());
         let (stop, heard) = (caretaker_task.stop.clone(), terms.clone());
         caretaker_task.tasks.spawn(async move {
@@ -148,7 +151,16 @@ impl Network {
         });
         let client_policy = simulated.policy_path(attest::Role::Client);
         let chain = OnChain { url, root, chain, terms, operator, payer, proxy_wallet, payment_key };
-        let view = View { api, proxy: clients_addr, client_policy, client_config, workers: handles, client, chain };
+        let view = View {
+            api,
+            proxy: clients_addr,
+            client_policy,
+            client_config,
+            worker_config,
+            workers: handles,
+            client,
+            chain,
+        };
         let tasks = Tasks {
             client: client_task,
             workers: worker_tasks,
