@@ -103,7 +103,8 @@ fn show(report: &Report) -> Result<()> {
         ));
     }
     // The aims are judged by what a proxy does: an id and a receipt with each settlement.
-    let real = report.durable.iter().find(|row| row.what == WITH_RECEIPT).context("nothing with receipts was measured")?;
+    let real =
+        report.durable.iter().find(|row| row.what == WITH_RECEIPT).context("nothing with receipts was measured")?;
     let (rate, group) = (real.per_second(), real.per_sync());
     print(&format!("\n{rate:.0} durable settlements a second (aim: at least {DURABLE_AIM})"));
     print(&format!("{group:.0} of them with one sync (aim: at least {GROUP_AIM})"));
