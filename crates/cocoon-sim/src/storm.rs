@@ -14,6 +14,7 @@
 
 mod books;
 mod http;
+mod keys;
 mod node;
 mod stage;
 mod traffic;

@@ -11,19 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cocoon_attest::Role;
-use cocoon_simtee::{Platform, SimImage};
-use cocoon_tee::NodeKeys;
+use cocoon_simtee::SimImage;
 use cocoon_ton::Address;
 use cocoon_ton::contract::{Params, RootState};
-use cocoon_ton::contract::{client_state_init, proxy_address, worker_state_init};
-use cocoon_ton::keys::KeyFile;
-use cocoon_ton::wallet::{Network, Wallet, WalletKind};
-use cocoon_units::{Clock, UnixTime};
-use ed25519_dalek::SigningKey;
 use tokio::runtime::Runtime;
 
 use super::books::{Books, Counted, Owners};
-use super::node::{CLIENTS, Name, Node, WORKERS};
+use super::keys::{Keys, earner_key, payer_key};
+use super::node::{Name, Node, WORKERS};
 use super::{Failure, http};
 use crate::ScriptedEngine;
 
@@ -42,7 +37,7 @@ pub(super) struct Plan<'a> {
     pub(super) worker_fee: u64,
     /// How many workers there are: at most [`WORKERS`].
     pub(super) workers: usize,
-    /// How many clients there are: at most [`CLIENTS`].
+    /// How many clients there are: at most [`super::node::CLIENTS`].
     pub(super) clients: usize,
 }
 
@@ -417,82 +412,6 @@ impl Stage {
     }
 }
 
-/// The keys of everybody.
-pub(super) struct Keys {
-    /// Owns the root and the proxy.
-    pub(super) owner: Wallet,
-    /// Own the workers.
-    pub(super) earners: [Wallet; WORKERS],
-    /// Pay.
-    pub(super) payers: [Wallet; CLIENTS],
-    /// What the simulated TEE derives for the proxy and for each worker.
-    pub(super) proxy: NodeKeys,
-    pub(super) worker: NodeKeys,
-}
-
-impl Keys {
-    fn make(folder: &Path) -> Result<Self, Failure> {
-        let kind = WalletKind::V5R1 { network: Network::TESTNET };
-        let wallet = |name: &str, seed: u8| {
-            let key = SigningKey::from_bytes(&[seed; 32]);
-            KeyFile::from_key(key.clone()).create(&folder.join(name), None)?;
-            Ok::<_, Failure>(Wallet::new(key, kind))
-        };
-        let platform = Platform::open(folder.join("simulated-tee"), Arc::new(System) as Arc<dyn Clock>)?;
-        let node = |role: Role| {
-            let sealing = platform.td(SimImage::for_role(role)).sealing_keys(role.name());
-            NodeKeys::derive(&sealing)
-        };
-        Ok(Self {
-            owner: wallet("owner.key", 1)?,
-            payers: [wallet(&payer_key(0), 2)?, wallet(&payer_key(1), 3)?],
-            earners: [wallet(&earner_key(0), 4)?, wallet(&earner_key(1), 5)?, wallet(&earner_key(2), 6)?],
-            proxy: node(Role::Proxy)?,
-            worker: node(Role::Worker)?,
-        })
-    }
-
-    fn node_wallet(keys: &NodeKeys, owner: &Wallet) -> Wallet {
-        Wallet::new(keys.wallet().clone(), WalletKind::Cocoon { owner: owner.address() })
-    }
-
-    /// Every wallet, by what it is.
-    fn owners(&self) -> Owners {
-        Owners {
-            owner: self.owner.address(),
-            earners: self.earners.each_ref().map(Wallet::address),
-            payers: self.payers.each_ref().map(Wallet::address),
-            proxy_wallet: Self::node_wallet(&self.proxy, &self.owner).address(),
-            worker_wallets: self.earners.each_ref().map(|owner| Self::node_wallet(&self.worker, owner).address()),
-            ..Owners::default()
-        }
-    }
-
-    fn wallets(&self) -> Vec<Address> {
-        self.owners().wallets().into_iter().map(|(_, address)| address).collect()
-    }
-}
-
-impl Owners {
-    /// The contracts of this network's parameters.
-    fn derive(&mut self, keys: &Keys, root: Address, params: &Params) -> Result<(), Failure> {
-        let payment = keys.proxy.public().payment;
-        let proxy = proxy_address(self.owner, &payment, root, params)?;
-        let worker = |owner: Address| Ok::<_, Failure>(worker_state_init(owner, proxy, &payment, params)?.address());
-        self.proxy_contract = proxy;
-        for (contract, owner) in self.worker_contracts.iter_mut().zip(self.earners) {
-            *contract = worker(owner)?;
-        }
-        for (contract, payer) in self.client_contracts.iter_mut().zip(self.payers) {
-            *contract = client_state_init(payer, proxy, &payment, params)?.address();
-        }
-        self.price = params.price_per_token.get();
-        self.fee = params.worker_fee_per_token.get();
-        self.stake = params.min_proxy_stake.get();
-        Ok(())
-    }
-}
-
 /// What a client counted of its use of all proxies, and what it still holds for requests whose end it does not know.
 fn counts(api: SocketAddr) -> Result<Counted, Failure> {
     let reply = http::ask(api, "GET /v1/budget", "")?;
@@ -503,29 +422,7 @@ fn counts(api: SocketAddr) -> Result<Counted, Failure> {
     Ok(Counted { counted: counted?, held: held? })
 }
 
-/// Where a client's key lies.
-fn payer_key(number: usize) -> String {
-    format!("payer-{number}.key")
-}
-
-/// Where the key of a worker's owner lies.
-fn earner_key(number: usize) -> String {
-    format!("earner-{number}.key")
-}
-
 /// A port that nobody has.
 fn free() -> Result<u16, Failure> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// This machine's clock.
-#[derive(Debug)]
-struct System;
-
-impl Clock for System {
-    #[expect(clippy::disallowed_methods, reason = "the processes of a storm go by this machine's clock")]
-    fn unix_now(&self) -> UnixTime {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        UnixTime::from_secs_f64(since.unwrap_or_default().as_secs_f64())
-    }
 }
