@@ -151,7 +151,7 @@ impl Budget {
             books.apply(Record::decode(record).map_err(BudgetError::Record)?);
         }
         books.lose_all();
-        books.warn_of_clock(Day::of(day::seconds(clock.unix_now())));
+        books.warn_of_clock(Day::of(clock.unix_now().as_secs()));
         let budget = Self::with(config, clock, books, Some((path, wal)));
         budget.maintain();
         Ok(budget)
@@ -353,7 +353,7 @@ impl Budget {
     }
 
     fn now_s(&self) -> u64 {
-        day::seconds(self.clock.unix_now())
+        self.clock.unix_now().as_secs()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

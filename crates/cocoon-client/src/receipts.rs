@@ -32,7 +32,6 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use cocoon_attest::Policy;
@@ -183,7 +182,7 @@ impl Receipts {
     fn end(&self, bill: &Bill, hold: Hold, info: &FinalInfo, answer_hmac: Option<[u8; 32]>) {
         let Some(asked) = &bill.asked else { return hold.settled(&info.tokens, None) };
         let Some(proof) = &info.proof else { return self.end_without_receipt(hold, asked, info) };
-        let heard = check::heard(info, answer_hmac, unix_ms(&*self.clock));
+        let heard = check::heard(info, answer_hmac, self.clock.unix_now().as_millis());
         let signed = SignedReceipt::from_bytes(&proof.receipt);
         let end = End {
             hold,
@@ -342,9 +341,4 @@ fn words(outcome: &Result<Vouched, Fault>) -> String {
 fn from_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).ok().map(|()| bytes)
-}
-
-fn unix_ms(clock: &dyn Clock) -> u64 {
-    let since_epoch = Duration::try_from_secs_f64(clock.unix_now().as_secs_f64()).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -38,7 +38,6 @@ mod verifier;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cocoon_attest::{Expected, Role};
 use cocoon_units::Clock;
@@ -125,11 +124,6 @@ pub(crate) async fn establish(
     };
     let late = || LinkError::PeerTimeout { step: "the attested handshake", limit: ATTEST_TIMEOUT };
     timeout(ATTEST_TIMEOUT, all).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// Whole seconds of a clock; a time before 1970 is 1970.
-fn unix_s(clock: &dyn Clock) -> u64 {
-    Duration::try_from_secs_f64(clock.unix_now().as_secs_f64()).map_or(0, |since| since.as_secs())
 }
 
 fn random<const N: usize>() -> Result<[u8; N], LinkError> {

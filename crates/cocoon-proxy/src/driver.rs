@@ -300,7 +300,7 @@ impl Shared {
 
     /// The same in milliseconds, as receipts count it.
     pub(crate) fn unix_ms(&self) -> u64 {
-        unix_ms(&*self.clock)
+        self.clock.unix_now().as_millis()
     }
 
     /// Bytes of answers held for want of credit, all clients together.
@@ -354,12 +354,6 @@ impl Shared {
         }
         RequestIds::new(prefix)
     }
-}
-
-/// Milliseconds since the Unix epoch; a time before it is the epoch.
-pub(crate) fn unix_ms(clock: &dyn Clock) -> u64 {
-    let since_epoch = Duration::try_from_secs_f64(clock.unix_now().as_secs_f64()).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Tells the hub what changes. It looks at the terms as the hub did when it was made, so that nothing is missed.

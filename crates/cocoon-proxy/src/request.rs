@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cocoon_receipt::BodyDigest;
+use cocoon_receipt::{BodyDigest, public_name};
 use cocoon_wire::Sealed;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::http::{HttpError, HttpRequest};
@@ -18,7 +18,6 @@ use crate::core::{ClientId, RequestKey, RunQuery};
 use crate::hub::Body;
 use crate::limits::DETACHED_BYTES_MAX;
 use crate::session::proof::Asked;
-use crate::session::worker::public_name;
 
 /// Splits a request into the core's summary and the worker's body.
 ///

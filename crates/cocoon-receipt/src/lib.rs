@@ -63,5 +63,5 @@ mod signed;
 pub use digest::BodyDigest;
 pub use error::ReceiptError;
 pub use file::{ReceiptFile, ReceiptFileError};
-pub use receipt::{Expected, ExpectedCoefficient, Hash, How, ModelHashes, Outcome, Receipt};
+pub use receipt::{Expected, ExpectedCoefficient, Hash, How, ModelHashes, Outcome, Receipt, public_name};
 pub use signed::SignedReceipt;

@@ -46,6 +46,12 @@ pub enum Outcome {
     Stopped,
 }
 
+/// The name under which apps ask for a model that a worker serves as `name@revision:hash`.
+#[must_use]
+pub fn public_name(model: &str) -> &str {
+    model.split_once('@').map_or(model, |(name, _)| name)
+}
+
 /// What a worker says that one request came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {

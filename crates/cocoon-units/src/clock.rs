@@ -1,5 +1,7 @@
 //! Wall time, as a parameter. Only the binary reads the machine's clock.
 
+use std::time::Duration;
+
 /// Seconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub struct UnixTime(f64);
@@ -15,6 +17,22 @@ impl UnixTime {
     #[must_use]
     pub const fn as_secs_f64(self) -> f64 {
         self.0
+    }
+
+    /// In whole seconds; a time before the epoch, or none at all, is the epoch.
+    #[must_use]
+    pub fn as_secs(self) -> u64 {
+        self.since_epoch().as_secs()
+    }
+
+    /// In whole milliseconds; a time before the epoch, or none at all, is the epoch.
+    #[must_use]
+    pub fn as_millis(self) -> u64 {
+        u64::try_from(self.since_epoch().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn since_epoch(self) -> Duration {
+        Duration::try_from_secs_f64(self.0).unwrap_or_default()
     }
 }
 

@@ -190,7 +190,7 @@ pub async fn earnings(
 ) -> Result<Earnings, EarningsError> {
     let mut accounts = books::replay(Wal::read(&folder.join(FILE))?)?;
     for account in accounts.values_mut() {
-        match see(chain, policy, account, unix_s(clock)).await {
+        match see(chain, policy, account, clock.unix_now().as_secs()).await {
             // What was cashed when is only known to who looks all the time.
             Ok(seen) => account.seen = Some(seen),
             Err(error) => {
@@ -293,10 +293,4 @@ impl Earned {
             problems: account.troubles.values().cloned().collect(),
         }
     }
-}
-
-fn unix_s(clock: &dyn Clock) -> u64 {
-    let seconds = clock.unix_now().as_secs_f64();
-    // A clock before 1970 counts as 1970; one beyond the year 584 billion does not exist.
-    std::time::Duration::try_from_secs_f64(seconds).map_or(0, |since| since.as_secs())
 }

@@ -69,8 +69,8 @@ impl Receipts {
             adjusted,
             coefficient,
             multipliers,
-            started_unix_ms: unix_ms(started),
-            ended_unix_ms: unix_ms(ended).max(unix_ms(started)),
+            started_unix_ms: started.as_millis(),
+            ended_unix_ms: ended.as_millis().max(started.as_millis()),
             request_hmac: request.finish(&salt).await,
             answer_hmac: answer.finish(),
         };
@@ -176,11 +176,6 @@ impl fmt::Debug for Ids {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ids")
     }
-}
-
-fn unix_ms(time: UnixTime) -> u64 {
-    let since = std::time::Duration::try_from_secs_f64(time.as_secs_f64()).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -3,9 +3,6 @@
 //! The books keep the latest day that they ever saw, and never go back behind it: a clock that is put back does not give
 //! a day's budget twice.
 
-use std::time::Duration;
-
-use cocoon_units::UnixTime;
 use serde::{Deserialize, Serialize};
 
 const SECONDS: u64 = 86_400;
@@ -51,11 +48,6 @@ impl Day {
         let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
         (year, month, of_year - (153 * shifted + 2) / 5 + 1)
     }
-}
-
-/// Whole seconds; a time before the epoch is the epoch.
-pub(super) fn seconds(time: UnixTime) -> u64 {
-    Duration::try_from_secs_f64(time.as_secs_f64()).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

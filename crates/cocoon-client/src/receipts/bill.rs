@@ -164,7 +164,7 @@ async fn asked(
         pricing,
         most,
         request_hmac: digest(ask.salt, request.body()).await,
-        at_unix_ms: super::unix_ms(&*shared.clock),
+        at_unix_ms: shared.clock.unix_now().as_millis(),
     })
 }
 

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use cocoon_receipt::{BodyDigest, Expected, ExpectedCoefficient, Receipt, SignedReceipt};
+use cocoon_receipt::{BodyDigest, Expected, ExpectedCoefficient, Receipt, SignedReceipt, public_name};
 use cocoon_units::{AdjustedTokens, Coefficient, Multipliers, Pricing};
 use cocoon_wire::message::{FinalInfo, ReceiptAsk, TokensUsed};
 
@@ -84,11 +84,6 @@ pub(crate) fn check(
 /// A worker may serve a model under a longer name, `name@revision`; the name is what was asked for.
 fn expected_model<'a>(signed: &'a str, asked: &'a str) -> &'a str {
     if public_name(signed) == public_name(asked) { signed } else { asked }
-}
-
-/// The name before `@`.
-pub(super) fn public_name(model: &str) -> &str {
-    model.split_once('@').map_or(model, |(name, _)| name)
 }
 
 /// What is charged is what was signed, kind by kind; or, where that is more than the request can cost, as much as it can.

@@ -15,9 +15,9 @@ use std::{
 
 use bytes::Bytes;
 use cocoon_attest::{Claims, Document, Policy, Role};
-use cocoon_receipt::Receipt;
+use cocoon_receipt::{Receipt, public_name};
 
-use super::{check::public_name, fault::Fault};
+use super::fault::Fault;
 use crate::limits;
 
 /// Whose word a receipt's key rests on.

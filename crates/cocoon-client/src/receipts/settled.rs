@@ -23,7 +23,7 @@ use super::{
     evidence::{Judged, Vouched},
     fault::Fault,
     store::Kept,
-    unix_ms, words,
+    words,
 };
 use crate::{budget::Proof, limits, session::link::Link};
 
@@ -64,7 +64,7 @@ impl Receipts {
             return Proof::Refused;
         };
         let tokens = TokensUsed::from(receipt.adjusted);
-        let heard = Heard { tokens, answer_hmac: None, at_unix_ms: unix_ms(&*self.clock) };
+        let heard = Heard { tokens, answer_hmac: None, at_unix_ms: self.clock.unix_now().as_millis() };
         let pending = self.lock().pending(&settled.id);
         let said = pending.as_ref().map_or(Ok(()), |(asked, _)| self.check_settled(&signed, asked, &heard));
         let outcome = match said {
@@ -105,7 +105,7 @@ impl Receipts {
         evidence: Option<[u8; 32]>,
         round: &mut Round<'_>,
     ) -> Option<Result<Vouched, Fault>> {
-        let (key, now_ms) = (signed.key(), unix_ms(&*self.clock));
+        let (key, now_ms) = (signed.key(), self.clock.unix_now().as_millis());
         let policy = self.policy();
         let known = self.evidence.of_key(&key, policy.as_deref());
         if let Some(vouched) = known.and_then(|known| known.vouch_late(&key, receipt, now_ms).ok()) {

@@ -15,7 +15,6 @@ use ed25519_dalek::{Signer, SigningKey};
 use tokio::time::timeout;
 
 use super::quote_queue::QuoteQueue;
-use super::unix_s;
 use crate::admission::source::Source;
 use crate::limits::STAPLE_TIMEOUT;
 
@@ -90,7 +89,7 @@ impl Prover {
         let attester = Arc::clone(&self.attester);
         let nonce = wanted.gpu.then(|| channel.gpu_nonce());
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        claims.time_unix_s = unix_s(&*self.clock);
+        claims.time_unix_s = self.clock.unix_now().as_secs();
         let channel = channel.clone();
         let (evidence, claims) = self
             .queue
@@ -113,7 +112,7 @@ impl Prover {
     async fn stapled(&self, platform: &PlatformEvidence) -> Option<Bytes> {
         let source = self.staple.as_ref()?;
         let need = cocoon_attest::verify::collateral_need(platform).ok()?;
-        let found = timeout(STAPLE_TIMEOUT, source.collateral(&need, unix_s(&*self.clock))).await;
+        let found = timeout(STAPLE_TIMEOUT, source.collateral(&need, self.clock.unix_now().as_secs())).await;
         let collateral = found.ok()?.inspect_err(|error| tracing::debug!(%error, "no collateral to staple")).ok()?;
         serde_json::to_vec(&*collateral).map(Bytes::from).ok()
     }

@@ -29,10 +29,10 @@ use tokio::io::BufReader;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::Link;
 use super::certificate::PeerCertificate;
 use super::failure::LinkError;
 use super::identity::{Identity, OwnCertificate};
-use super::{Link, unix_s};
 use crate::admission::source::Source;
 use crate::limits::{HANDSHAKE_TIMEOUT, TLS_READ_BYTES};
 use crate::stream::{Stream, TlsSession};
@@ -84,7 +84,7 @@ pub(super) async fn handshake(
     addr: SocketAddr,
 ) -> Result<Shaken, LinkError> {
     let clock = link.clock().ok_or(LinkError::Misuse("the link neither proves nor verifies"))?;
-    let now_unix_s = unix_s(clock);
+    let now_unix_s = clock.unix_now().as_secs();
     let own = own_certificate(&link, now_unix_s).await?;
     let check = Arc::new(FormCheck { identity: Arc::clone(&link.identity), now_unix_s, peer: OnceLock::new() });
     let stream = BufReader::with_capacity(TLS_READ_BYTES, stream);

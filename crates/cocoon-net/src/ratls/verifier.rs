@@ -27,7 +27,6 @@ use tokio::sync::{Semaphore, watch};
 
 use super::collateral::{Floors, Supply};
 use super::sessions::{Remembered, Sessions};
-use super::unix_s;
 use super::verdicts::{VerdictKey, Verdicts};
 use crate::limits::APPRAISALS_MAX;
 
@@ -135,7 +134,7 @@ impl Verifier {
         if !link.session_key || memory.generation != terms.generation {
             return None;
         }
-        memory.sessions.find(tls_key, expected, unix_s(&*self.clock), link.session_max_age_s)
+        memory.sessions.find(tls_key, expected, self.clock.unix_now().as_secs(), link.session_max_age_s)
     }
 
     /// Whether a remembered peer signed for this connection.
@@ -194,7 +193,7 @@ impl Verifier {
         let remembered = Remembered { session_key: keys.session, accepted: accepted.clone() };
         let mut memory = self.memory();
         if memory.generation == terms.generation && terms.policy.link().session_key {
-            memory.sessions.insert(tls_key, remembered, expected.clone(), unix_s(&*self.clock));
+            memory.sessions.insert(tls_key, remembered, expected.clone(), self.clock.unix_now().as_secs());
         }
         Ok(accepted)
     }
@@ -207,7 +206,7 @@ impl Verifier {
         binding: Binding,
         expected: &Expected,
     ) -> Result<Accepted, Refusal> {
-        let now_unix_s = unix_s(&*self.clock);
+        let now_unix_s = self.clock.unix_now().as_secs();
         check_format(&terms.policy, &shown.evidence.platform)?;
         let need = cocoon_attest::verify::collateral_need(&shown.evidence.platform)?;
         let (collateral, origin) = self.collateral.find(&need, shown.staple, now_unix_s).await?;

@@ -23,7 +23,6 @@ use super::tell::AccountId;
 use super::{Hub, Opened};
 use crate::books::{BooksInput, CURSOR_NOTE, Position, Report, Side};
 use crate::core::{Admits, ClientId, Event, Lost, LostOutcome, RequestKey, WorkerId};
-use crate::driver::unix_ms;
 use crate::journal_task::JournalLine;
 use crate::limits::{FLUSH_TIMEOUT, OWNERS_MAX};
 use crate::money::ProxyError;
@@ -128,7 +127,7 @@ impl Hub {
     pub(super) fn seal_tag(&mut self, key: RequestKey) -> Option<Bytes> {
         let money = self.money.as_mut()?;
         let request_hmac = self.requests.get(&key)?.body.as_ref()?.receipt?.request_hmac;
-        let sent = SentWith { at_unix_ms: unix_ms(&*self.clock), request_hmac };
+        let sent = SentWith { at_unix_ms: self.clock.unix_now().as_millis(), request_hmac };
         money.tags.seal(&self.core.account_tag(key)?, sent)
     }
 

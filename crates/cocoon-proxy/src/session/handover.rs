@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cocoon_ledger::Spent;
-use cocoon_receipt::SignedReceipt;
+use cocoon_receipt::{SignedReceipt, public_name};
 use cocoon_wire::message::HandedReceipt;
 use thiserror::Error;
 
 use super::proof::{Attempt, BadReceipt, Judge};
-use super::worker::public_name;
 use crate::core::{Agreed, Lost};
 use crate::limits::HANDED_OVER_AGE_MAX;
 use crate::tag::{AccountTag, Opened, TagError, TagOpener};
@@ -58,7 +57,7 @@ pub(crate) fn examine(
     }
     let signed = SignedReceipt::from_bytes(&handed.receipt).map_err(BadReceipt::from)?;
     let receipt = signed.verify(judge.key()).map_err(BadReceipt::from)?;
-    let model = public_name(&receipt.model).unwrap_or_default().to_owned();
+    let model = public_name(&receipt.model).to_owned();
     let is_of_model = AccountTag::model_digest(&model) == tag.model;
     // The tag holds a hash of the model's name: one that does not fit is told apart by an empty name.
     let model = if is_of_model { model } else { String::new() };

@@ -21,14 +21,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cocoon_net::Peer;
-use cocoon_receipt::{Receipt, ReceiptError, SignedReceipt};
+use cocoon_receipt::{Receipt, ReceiptError, SignedReceipt, public_name};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::message::{FinalInfo, Proof, ReceiptAsk, TokensUsed};
 use thiserror::Error;
 
 use super::Refusal;
 use super::standing::Standing;
-use super::worker::public_name;
 use crate::core::{Agreed, Word};
 use crate::evidence::Pinned;
 use crate::limits::{RECEIPT_EVIDENCE_AGE_MAX_S, RECEIPT_EVIDENCE_AHEAD_MAX_S, RECEIPT_SKEW_MS};
@@ -232,7 +231,7 @@ impl Judge {
             same("proxy", self.proxy.join(" or "), receipt.proxy.clone())?;
         }
         // The worker may name its model as it offers it, or as clients ask for it.
-        if receipt.model != self.offered || public_name(&self.offered) != Some(&agreed.model) {
+        if receipt.model != self.offered || public_name(&self.offered) != agreed.model {
             same("model", agreed.model.clone(), receipt.model.clone())?;
         }
         same("coefficient", agreed.coefficient.thousandths(), receipt.coefficient.thousandths())?;

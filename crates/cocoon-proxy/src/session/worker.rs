@@ -10,6 +10,7 @@
 //! and may hand over what was lost. Without money nothing is ever committed, to a database or to the chain.
 
 use cocoon_ledger::Marks;
+use cocoon_receipt::public_name;
 use cocoon_ton::Address;
 use cocoon_ton::contract::{Lifecycle, WorkerState};
 use cocoon_units::AdjustedTokens;
@@ -85,7 +86,10 @@ impl AwaitWorkerConnect {
     ) -> Result<(AwaitBalance, WorkerAnswer), Refusal> {
         let version = terms.agree(standing, params.is_test, params.versions)?;
         standing.admit_model(&params.model)?;
-        let model = public_name(&params.model).ok_or(Refusal::NoModel)?.to_owned();
+        let model = public_name(&params.model).to_owned();
+        if model.is_empty() {
+            return Err(Refusal::NoModel);
+        }
         // The original allots its slots to its proxies evenly, rounded up.
         let slots = params.max_active_requests.div_ceil(params.proxy_count.max(1));
         let owner = params.owner_address;
@@ -180,12 +184,6 @@ impl AwaitComplete {
         profile.enabled = !is_disabled;
         (ReadyWorker { profile, contract, version }, WorkerAnswer::HandshakeCompleted)
     }
-}
-
-/// What clients ask for: the part of `name@commit:verity_hash` before `@`.
-pub(crate) fn public_name(model: &str) -> Option<&str> {
-    let name = model.split_once('@').map_or(model, |(name, _)| name);
-    (!name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]

@@ -21,10 +21,10 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::EarningsError;
 use super::account::{Account, Forgot, Told, Trouble};
 use super::payment::PaymentError;
 use super::record::Record;
-use super::{EarningsError, unix_s};
 use crate::config::EarningsConfig;
 use crate::limits::{
     ACCOUNTS_MAX, EARNINGS_FILE_BYTES_MAX, EARNINGS_REWRITE_BYTES, KEEP_INTERVAL, WAITING_RECORDS_MAX,
@@ -112,7 +112,7 @@ impl Books {
     }
 
     pub(super) fn now_unix_s(&self) -> u64 {
-        unix_s(self.clock.as_ref())
+        self.clock.unix_now().as_secs()
     }
 
     /// Resolves when something may be worth cashing.

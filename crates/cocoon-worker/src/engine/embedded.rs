@@ -15,7 +15,6 @@ mod request;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -53,7 +52,7 @@ impl Embedded {
         let shape = Shape {
             route: asked.route,
             id: answer::fresh_id(asked.route),
-            created: self.unix_seconds(),
+            created: self.clock.unix_now().as_secs(),
             model: asked.model.clone().unwrap_or_else(|| self.model.clone()),
             llm: self.llm.clone(),
         };
@@ -91,11 +90,6 @@ impl Embedded {
         let submit = |(index, one)| self.llm.submit(one, Sink { index, messages: sender.clone() });
         let tickets = asked.generations.into_iter().enumerate().map(submit).collect::<Result<_, _>>()?;
         Ok(Generation { messages, _tickets: tickets })
-    }
-
-    fn unix_seconds(&self) -> u64 {
-        // A clock before 1970 gives 0; apps read nothing else into this field.
-        Duration::try_from_secs_f64(self.clock.unix_now().as_secs_f64()).map_or(0, |time| time.as_secs())
     }
 
     fn list(&self) -> Bytes {

@@ -4,6 +4,7 @@
 //! envelope that no honest proxy sends.
 
 use bytes::Bytes;
+use cocoon_receipt::public_name;
 use cocoon_wire::Sealed;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::http::HttpRequest;
@@ -128,11 +129,6 @@ fn check_model(asked: Option<&str>, served: Option<&str>) -> Result<(), Failure>
         }
         _ => Ok(()),
     }
-}
-
-/// A model's name without the commit and hash that a worker registers it with.
-fn public_name(model: &str) -> &str {
-    model.split_once('@').map_or(model, |(name, _)| name)
 }
 
 /// The one header of that name, if its value is a plain media type.

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use cocoon_attest::document::Verified;
 use cocoon_attest::{Claims, Document, Policy, Provenance, Role};
 use cocoon_receipt::limits::FILE_BYTES_MAX;
-use cocoon_receipt::{Receipt, ReceiptError, ReceiptFile};
+use cocoon_receipt::{Receipt, ReceiptError, ReceiptFile, public_name};
 use cocoon_units::{Nano, NanoPerToken};
 use cocoon_wire::limits::REQUEST_BODY_MAX;
 
@@ -228,11 +228,6 @@ fn check_claims(claims: &Claims, report: &Report) -> Result<(), Refused> {
         }
         Some(_) | None => Ok(()),
     }
-}
-
-/// A worker may serve `name@commit:hash` as `name`.
-fn public_name(model: &str) -> &str {
-    model.split_once('@').map_or(model, |(name, _)| name)
 }
 
 /// Sound evidence of somebody else.
