@@ -99,6 +99,11 @@ impl RequestError {
         Self::BadRequest { message: message.into(), param }
     }
 
+    /// Whether the proxy has no worker for the model now, whatever it listed a while ago.
+    pub(crate) fn is_for_want_of_a_worker(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.code == FailureCode::NoWorker)
+    }
+
     /// The whole answer to a request that failed before its head was sent.
     pub(crate) fn response(&self) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::full(self.body()));

@@ -69,6 +69,13 @@ impl Models {
         Self { told_at, served, gone }
     }
 
+    /// The same list after word that a model has no worker, which a list is too slow to say.
+    pub(crate) fn without(&self, model: &str) -> Self {
+        let mut served = self.served.clone();
+        served.remove(model);
+        Self::following(self.told_at, served, Some(self))
+    }
+
     pub(crate) fn served(&self, model: &str) -> Served {
         if self.served.contains_key(model) {
             Served::Now
@@ -145,6 +152,7 @@ mod tests {
         assert_eq!(third.served("a"), Served::Before);
         assert_eq!(third.served("x"), Served::Never);
         assert_eq!(list(&["a"], Some(&third)).served("a"), Served::Now);
+        assert_eq!(second.without("b").served("b"), Served::Before);
         let load = third.iter().next().unwrap().1;
         assert_eq!((load.workers, load.active, load.slots), (2, 2, 8));
     }

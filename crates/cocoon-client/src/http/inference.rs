@@ -98,6 +98,9 @@ async fn begin(
         Ok(head) => head,
         Err(error) => {
             in_flight.used_by(&answer, &request.model);
+            if error.is_for_want_of_a_worker() {
+                link.lost_worker(&request.model);
+            }
             return Err(error);
         }
     };

@@ -32,7 +32,12 @@ use super::{
     violation::Violation,
 };
 use crate::{
-    attestations::Record, error::RequestError, limits, models::Models, receipts::Bill, request::InferenceRequest,
+    attestations::Record,
+    error::RequestError,
+    limits,
+    models::{Models, Served},
+    receipts::Bill,
+    request::InferenceRequest,
     terms::Parties,
 };
 
@@ -186,6 +191,19 @@ impl Link {
             self.models_wanted.notify_one();
             // A late answer or a lost connection leaves what was known before.
             let _ = tokio::time::timeout(limits::MODELS_REFRESH_WAIT, told.changed()).await;
+        }
+    }
+
+    /// Heeds that the proxy has no worker for a model: until it says otherwise, the model is not offered as its own.
+    pub(crate) fn lost_worker(&self, model: &str) {
+        let is_changed = self.models.send_if_modified(|models| {
+            let offered = models.as_ref().filter(|models| models.served(model) == Served::Now);
+            let Some(without) = offered.map(|models| models.without(model)) else { return false };
+            *models = Some(Arc::new(without));
+            true
+        });
+        if is_changed {
+            self.models_wanted.notify_one();
         }
     }
 

@@ -9,7 +9,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::{Digest, Sha256};
 
-use crate::rig::{App, MODEL, Proxy, Rig, Script, body, chat, chat_body, check_error, end, envelope, head, request};
+use crate::rig::{
+    App, MODEL, Proxy, Rig, Script, body, chat, chat_body, check_error, end, envelope, head, offering, request,
+};
 
 async fn exchange(rig: &Rig, proxy: &mut Proxy, request: Request<Full<Bytes>>) -> (ClientRun, Response<Incoming>) {
     let mut app = rig.app().await;
@@ -280,7 +282,7 @@ async fn shutdown_finishes_answers_that_have_begun() {
 #[tokio::test(start_paused = true)]
 async fn a_ready_proxy_that_serves_the_model_is_taken() {
     let rig = Rig::with_proxies(ClientConfig::default(), &["down", "other", "busy", "idle"]);
-    let mut others = rig.proxy_at(1, Script { models: vec!["another"], ..Script::default() }).await;
+    let mut others = rig.proxy_at(1, Script { models: offering(&["another"]), ..Script::default() }).await;
     let mut busy = rig.proxy_at(2, Script::default()).await;
     rig.until_ready().await;
     let (mut first, mut second) = (rig.app().await, rig.app().await);

@@ -218,10 +218,16 @@ pub(crate) struct Script {
     pub(crate) version: Version,
     pub(crate) is_test: bool,
     pub(crate) secret: &'static str,
-    pub(crate) models: Vec<&'static str>,
+    /// Changed by a test whose workers come and go.
+    pub(crate) models: Arc<Mutex<Vec<&'static str>>>,
     /// Documents that it hands out by their hash, and how often it was asked for any.
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) withholds_evidence: bool,
+}
+
+/// The models that a script lists.
+pub(crate) fn offering(models: &[&'static str]) -> Arc<Mutex<Vec<&'static str>>> {
+    Arc::new(Mutex::new(models.to_vec()))
 }
 
 /// What a proxy has of its workers' evidence.
@@ -237,7 +243,7 @@ impl Default for Script {
             version: Version::Extended,
             is_test: true,
             secret: "",
-            models: vec![MODEL],
+            models: offering(&[MODEL]),
             evidence: Arc::default(),
             withholds_evidence: false,
         }
@@ -274,7 +280,7 @@ impl Script {
                 let worker =
                     WorkerInstance { coefficient: Coefficient::ONE, active_requests: 3, max_active_requests: 60 };
                 let kind = |name: &&str| WorkerType { name: (*name).to_owned(), workers: vec![worker] };
-                ClientAnswer::WorkerTypesV2(self.models.iter().map(kind).collect())
+                ClientAnswer::WorkerTypesV2(self.models.lock().unwrap().iter().map(kind).collect())
             }
         }
     }

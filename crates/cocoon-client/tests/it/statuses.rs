@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::rig::{MODEL, Rig, Script, body, chat, chat_body, check_error, end, request};
+use crate::rig::{MODEL, Rig, Script, body, chat, chat_body, check_error, end, offering, request};
 
 #[tokio::test(start_paused = true)]
 async fn bad_requests() {
@@ -169,9 +169,10 @@ async fn failures_of_the_network_are_mapped() {
         (FailureCode::Overloaded, 429, "overloaded"),
         (FailureCode::NoWorkerUnderPrice, 429, "no_worker_under_price"),
         (FailureCode::WorkerLost, 502, "worker_lost"),
-        (FailureCode::NoWorker, 503, "no_worker"),
         (FailureCode::EngineLoading, 503, "engine_loading"),
         (FailureCode::Timeout, 504, "timeout"),
+        // Last, since the model is not offered after it.
+        (FailureCode::NoWorker, 503, "no_worker"),
     ] {
         let failing = async {
             let run = proxy.next_run().await;
@@ -240,10 +241,34 @@ async fn a_proxy_that_refuses_is_said_to_refuse_and_its_words_stay_here() {
 #[tokio::test(start_paused = true)]
 async fn a_model_whose_workers_left_is_no_unknown_model() {
     let rig = Rig::new(ClientConfig::default());
-    let _proxy = rig.proxy(Script { models: vec![], ..Script::default() }).await;
+    let _proxy = rig.proxy(Script { models: offering(&[]), ..Script::default() }).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut app = rig.app().await;
     check_error(app.chat(chat_body("")).await, 503, "no_worker").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_was_refused_for_want_of_a_worker_is_not_offered() {
+    let rig = Rig::new(ClientConfig::default());
+    let script = Script::default();
+    let mut proxy = rig.proxy(script.clone()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut app = rig.app().await;
+    // Its list is still young when the worker dies.
+    script.models.lock().unwrap().clear();
+    let refusing = async {
+        let run = proxy.next_run().await;
+        proxy.fail(run.request_id, FailureCode::NoWorker, "");
+    };
+    let (response, ()) = tokio::join!(app.chat(chat_body("")), refusing);
+    check_error(response, 503, "no_worker").await;
+    let list: serde_json::Value = serde_json::from_slice(&body(app.get("/v1/models").await).await).unwrap();
+    assert_eq!(list["data"].as_array().unwrap().len(), 0, "{list}");
+    assert_eq!(app.get("/readyz").await.status(), 503);
+
+    script.models.lock().unwrap().push(MODEL);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(app.get("/readyz").await.status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
