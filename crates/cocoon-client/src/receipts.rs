@@ -35,7 +35,7 @@ use std::{
 };
 
 use cocoon_attest::Policy;
-use cocoon_receipt::{Receipt, ReceiptFile, SignedReceipt};
+use cocoon_receipt::{Receipt, ReceiptFile, SignedReceipt, VerifiedRoots};
 use cocoon_ton::chain::watch::RootConfig;
 use cocoon_units::{Clock, Multipliers, NanoPerToken};
 use cocoon_wal::WalError;
@@ -60,6 +60,8 @@ pub(crate) struct Receipts {
     clock: Arc<dyn Clock>,
     store: Mutex<Store>,
     evidence: EvidenceCache,
+    /// Signatures that stand for further receipts.
+    roots: VerifiedRoots,
     /// The policy for workers; without one, documents are checked under their own.
     policy: OnceLock<watch::Receiver<Arc<Policy>>>,
     /// The root, where there is a chain.
@@ -117,6 +119,7 @@ impl Receipts {
             clock,
             store: Mutex::default(),
             evidence: EvidenceCache::default(),
+            roots: VerifiedRoots::default(),
             policy: OnceLock::new(),
             root: OnceLock::new(),
             is_strict: AtomicBool::new(false),
@@ -195,8 +198,9 @@ impl Receipts {
             is_attested: bill.is_attested,
             link: Weak::clone(&bill.link),
         };
-        let receipt =
-            signed.map_err(Fault::from).and_then(|signed| check(&signed, &end.asked, &end.heard, self.multipliers()));
+        let receipt = signed
+            .map_err(Fault::from)
+            .and_then(|signed| check(&signed, &end.asked, &end.heard, self.multipliers(), &self.roots));
         match receipt {
             Ok(receipt) => self.vouch(end, receipt),
             Err(fault) if fault.may_be_news() && self.root.get().is_some() => {

@@ -3,17 +3,25 @@
 use cocoon_units::UsageError;
 use thiserror::Error;
 
-use crate::limits::{MODEL_NAME_MAX, PROXY_NAME_MAX, RECEIPT_BYTES_MAX, SHOWN_CHARS_MAX, TOKENS_MAX};
+use crate::limits::{BATCH_MAX, MODEL_NAME_MAX, PROXY_NAME_MAX, RECEIPT_BYTES_MAX, SHOWN_CHARS_MAX, TOKENS_MAX};
 
 /// Why a receipt is refused. Whoever signed it is to blame, or whoever changed it on the way; never its reader.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReceiptError {
     /// Too short to hold a key and a signature, or too long.
-    #[error("a receipt of {len} bytes; there are 97 to {RECEIPT_BYTES_MAX}")]
+    #[error("a receipt of {len} bytes; there are 99 to {RECEIPT_BYTES_MAX}")]
     Length {
         /// How many there are.
         len: usize,
+    },
+    /// Its place is in no batch that there is.
+    #[error("the receipt says it is number {index}, from 0, of {size} under one signature; there are 1 to {BATCH_MAX}")]
+    Place {
+        /// The place.
+        index: u8,
+        /// Of how many.
+        size: u8,
     },
     /// The body is no text.
     #[error("the receipt's body is no text")]
@@ -27,7 +35,9 @@ pub enum ReceiptError {
         found: String,
     },
     /// The key signed nothing of the kind.
-    #[error("the signature does not fit the key and the body: the receipt was changed after it was signed, or forged")]
+    #[error(
+        "the signature does not fit the key, the body and its place: the receipt was changed after it was signed, or forged"
+    )]
     Signature,
     /// Not the JSON of a receipt.
     #[error("the receipt's body is unreadable: {detail}")]
@@ -78,6 +88,7 @@ impl ReceiptError {
     pub const fn check(&self) -> &'static str {
         match self {
             Self::Length { .. }
+            | Self::Place { .. }
             | Self::NotText
             | Self::Body { .. }
             | Self::NotCanonical

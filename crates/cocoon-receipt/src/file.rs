@@ -6,8 +6,9 @@ use thiserror::Error;
 
 use crate::limits::FILE_BYTES_MAX;
 use crate::signed::SignedReceipt;
+use crate::tree::{Node, Path};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A receipt, the salt of its digests, and what vouches for the key that signed it.
 ///
@@ -41,7 +42,10 @@ pub enum ReceiptFileError {
     /// Not such JSON.
     #[error("not a receipt file: {0}")]
     Json(#[from] serde_json::Error),
-    /// Written by a later program.
+    /// A place that no batch has.
+    #[error("the receipt's place in its batch does not fit the batch")]
+    Batch,
+    /// Written by another program.
     #[error("a receipt file of version {0}; this program reads version {VERSION}")]
     Version(u32),
 }
@@ -56,6 +60,8 @@ struct FileJson {
     key: [u8; 32],
     #[serde(with = "hex::serde")]
     signature: [u8; 64],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    batch: Option<BatchJson>,
     #[serde(with = "hex::serde")]
     salt: [u8; 32],
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +72,30 @@ struct FileJson {
     answer_hmac: Option<[u8; 32]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     evidence: Option<String>,
+}
+
+/// The way to what was signed, where the signature stands for more than this receipt.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchJson {
+    index: u8,
+    size: u8,
+    neighbours: Vec<HexNode>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct HexNode(#[serde(with = "hex::serde")] Node);
+
+impl BatchJson {
+    fn of(path: &Path) -> Option<Self> {
+        let neighbours = path.neighbours().iter().copied().map(HexNode).collect();
+        (path.size() > 1).then(|| Self { index: path.index(), size: path.size(), neighbours })
+    }
+
+    fn into_path(self) -> Option<Path> {
+        Path::new(self.index, self.size, self.neighbours.into_iter().map(|node| node.0).collect())
+    }
 }
 
 impl ReceiptFile {
@@ -81,8 +111,9 @@ impl ReceiptFile {
         if file.version != VERSION {
             return Err(ReceiptFileError::Version(file.version));
         }
+        let path = file.batch.map_or(Some(Path::alone()), BatchJson::into_path).ok_or(ReceiptFileError::Batch)?;
         Ok(Self {
-            receipt: SignedReceipt::from_parts(file.key, file.signature, file.receipt),
+            receipt: SignedReceipt::from_parts(file.key, file.signature, path, file.receipt),
             salt: file.salt,
             evidence: file.evidence,
             price: file.price_nano_per_token,
@@ -99,6 +130,7 @@ impl ReceiptFile {
             receipt: self.receipt.unverified_body().to_owned(),
             key: self.receipt.key(),
             signature: *self.receipt.signature(),
+            batch: BatchJson::of(self.receipt.path()),
             salt: self.salt,
             price_nano_per_token: self.price,
             request_hmac: self.request_hmac,

@@ -59,9 +59,10 @@ mod file;
 pub mod limits;
 mod receipt;
 mod signed;
+mod tree;
 
 pub use digest::BodyDigest;
 pub use error::ReceiptError;
 pub use file::{ReceiptFile, ReceiptFileError};
 pub use receipt::{Expected, ExpectedCoefficient, Hash, How, ModelHashes, Outcome, Receipt, public_name};
-pub use signed::SignedReceipt;
+pub use signed::{SignedReceipt, VerifiedRoots, sign_all};

@@ -1,5 +1,11 @@
 //! Bounds of what a receipt may say.
 
+/// Most receipts under one signature: their way to the root is six hashes then, 192 bytes of a receipt.
+pub const BATCH_MAX: usize = 64;
+
+/// Signatures that a reader remembers as verified, 128 bytes each: some batches of each of several workers.
+pub const ROOTS_KEPT_MAX: usize = 64;
+
 /// Longest encoding of a signed receipt, in bytes; ours have about 1 KiB.
 /// The wire's own bound is the same: `cocoon_wire::limits::RECEIPT_MAX`.
 pub const RECEIPT_BYTES_MAX: usize = 4096;

@@ -86,11 +86,11 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Signs the receipt. What breaks a rule of [`SignedReceipt::verify`], or a bound of [`crate::limits`], is signed as
-    /// well and refused by every reader.
+    /// Signs the receipt by itself; [`sign_all`](crate::sign_all) signs many for the cost of one. What breaks a rule of
+    /// [`SignedReceipt::verify`], or a bound of [`crate::limits`], is signed as well and refused by every reader.
     #[must_use]
     pub fn sign(&self, key: &SigningKey) -> SignedReceipt {
-        SignedReceipt::new(crate::body::encode(self), key)
+        SignedReceipt::alone(self, key)
     }
 
     /// Whether this is the receipt of the request that was asked, on the terms that were agreed.

@@ -131,6 +131,10 @@ pub(crate) const ACCOUNTS_MAX: usize = 1024;
 /// every half minute. The tokens of an older one wait with the next.
 pub(crate) const UNSIGNED_SPANS_MAX: usize = 64;
 
+/// How long a receipt may wait for others to be signed with: at 3,000 answers a second six share a signature, and what an
+/// app waits for is two milliseconds later.
+pub(crate) const SIGNING_WINDOW: Duration = Duration::from_millis(2);
+
 /// Receipt ids remembered, to refuse one that comes again; two megabytes, and minutes of a busy worker. A proxy remembers
 /// those that it settled for longer.
 pub(crate) const RECEIPT_IDS_MAX: usize = 65_536;

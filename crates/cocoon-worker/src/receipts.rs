@@ -4,8 +4,10 @@
 //! 2. An id is taken once ([`Ids`]): two receipts of one id could be shown to different people.
 //! 3. [`Open`] follows one request: the digest of its body, the digest of the answer as it leaves. It copies nothing, and
 //!    the salt goes no further.
-//! 4. Signing happens as the last message is made, after all parts before it have left; it takes some twenty
-//!    microseconds.
+//! 4. Signing happens as the last message is made, after all parts before it have left, and for all receipts that are ready
+//!    at about the same time at once ([`batch`]).
+
+mod batch;
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -18,6 +20,7 @@ use cocoon_wire::message::ReceiptAsk;
 use ed25519_dalek::SigningKey;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use self::batch::{Batches, Turn};
 use crate::limits::{DIGEST_INLINE_BYTES_MAX, RECEIPT_IDS_MAX};
 
 /// What receipts are signed with, and what they say of the model.
@@ -38,31 +41,37 @@ impl fmt::Debug for ReceiptSigner {
 /// The signer of a running worker.
 #[derive(Debug)]
 pub(crate) struct Receipts {
-    signer: ReceiptSigner,
+    batches: Batches,
+    hashes: ModelHashes,
     ids: Ids,
 }
 
 impl Receipts {
     pub(crate) fn new(signer: ReceiptSigner) -> Self {
-        Self { signer, ids: Ids::default() }
+        let ReceiptSigner { key, hashes } = signer;
+        Self { batches: Batches::new(key), hashes, ids: Ids::default() }
     }
 
     /// Begins a receipt; `None` for an id that was here before.
     pub(crate) fn open(&self, ask: &ReceiptAsk) -> Option<Open> {
         let answer = BodyDigest::answer(&ask.salt);
-        self.ids.take(ask.id).then(|| Open { id: ask.id, salt: ask.salt, request: Request::Unread, answer })
+        let is_new = self.ids.take(ask.id);
+        is_new.then(|| {
+            let turn = self.batches.enter();
+            Open { id: ask.id, salt: ask.salt, request: Request::Unread, answer, turn }
+        })
     }
 
     /// Ends it with a signature.
     pub(crate) async fn sign(&self, open: Open, ending: Ending<'_>) -> Bytes {
-        let Open { id, salt, request, answer } = open;
+        let Open { id, salt, request, answer, turn } = open;
         let Ending { proxy, model, status, outcome, usage, adjusted, coefficient, multipliers, started, ended } =
             ending;
         let receipt = Receipt {
             id,
             proxy: proxy.to_owned(),
             model: model.to_owned(),
-            hashes: self.signer.hashes,
+            hashes: self.hashes,
             status,
             outcome,
             usage,
@@ -74,7 +83,7 @@ impl Receipts {
             request_hmac: request.finish(&salt).await,
             answer_hmac: answer.finish(),
         };
-        receipt.sign(&self.signer.key).to_bytes().into()
+        self.batches.sign(receipt, turn).await
     }
 }
 
@@ -84,6 +93,7 @@ pub(crate) struct Open {
     salt: [u8; 32],
     request: Request,
     answer: BodyDigest,
+    turn: Turn,
 }
 
 /// The digest of the request's body.

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use cocoon_receipt::{BodyDigest, Expected, ExpectedCoefficient, Receipt, SignedReceipt, public_name};
+use cocoon_receipt::{BodyDigest, Expected, ExpectedCoefficient, Receipt, SignedReceipt, VerifiedRoots, public_name};
 use cocoon_units::{AdjustedTokens, Coefficient, Multipliers, Pricing};
 use cocoon_wire::message::{FinalInfo, ReceiptAsk, TokensUsed};
 
@@ -61,8 +61,9 @@ pub(crate) fn check(
     asked: &Asked,
     heard: &Heard,
     newest: Option<Multipliers>,
+    roots: &VerifiedRoots,
 ) -> Result<Receipt, Fault> {
-    let receipt = signed.verify(None)?;
+    let receipt = signed.verify_with(None, roots)?;
     receipt.check(&Expected {
         id: asked.ask.id,
         proxy: &asked.proxy,

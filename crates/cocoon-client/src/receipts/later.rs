@@ -88,7 +88,7 @@ impl Receipts {
         let mut root = root.clone();
         let agreed = async {
             loop {
-                match check(signed, &end.asked, &end.heard, self.multipliers()) {
+                match check(signed, &end.asked, &end.heard, self.multipliers(), &self.roots) {
                     Err(fault) if fault.may_be_news() => {}
                     outcome => return outcome,
                 }

@@ -94,7 +94,7 @@ impl Receipts {
     }
 
     fn check_settled(&self, signed: &SignedReceipt, asked: &Asked, heard: &Heard) -> Result<(), Fault> {
-        check(signed, asked, heard, self.multipliers()).map(drop)
+        check(signed, asked, heard, self.multipliers(), &self.roots).map(drop)
     }
 
     /// Whose word the key rests on; `None` while nobody vouches for it.

@@ -188,7 +188,7 @@ fn usage_above_the_reservation_is_charged_up_to_it() {
         let total = prompt.checked_add(completion).unwrap();
         let tokens = TokensUsed { prompt, completion, total, ..TokensUsed::default() };
         let heard = Heard { tokens, answer_hmac: None, at_unix_ms: NOW_MS };
-        check(&signed, &dear(most), &heard, None).map(drop).map_err(|fault| fault.code())
+        check(&signed, &dear(most), &heard, None, &VerifiedRoots::default()).map(drop).map_err(|fault| fault.code())
     };
     assert_eq!(charged(1_000, 30, 9), Ok(()), "30 and 9 are signed");
     assert_eq!(charged(35, 30, 5), Ok(()), "the request can cost no more than 35");
@@ -209,8 +209,8 @@ fn a_change_of_weights_makes_no_liar_of_a_proxy_that_hears_of_it_first() {
     };
     let signed = newer.sign(&SigningKey::from_bytes(&[7; 32]));
     let heard = Heard { tokens: TokensUsed::from(newer.adjusted), answer_hmac: None, at_unix_ms: NOW_MS };
-    let fault = check(&signed, &asked(), &heard, None).unwrap_err();
+    let fault = check(&signed, &asked(), &heard, None, &VerifiedRoots::default()).unwrap_err();
     assert!(fault.may_be_news() && fault.code() == "multipliers", "{fault}");
-    assert_eq!(check(&signed, &asked(), &heard, Some(weights)), Ok(newer));
+    assert_eq!(check(&signed, &asked(), &heard, Some(weights), &VerifiedRoots::default()), Ok(newer));
     assert!(!Fault::RequestChanged.may_be_news());
 }

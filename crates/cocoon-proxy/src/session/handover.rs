@@ -56,7 +56,7 @@ pub(crate) fn examine(
         return Err(NotLost::TooLate(age.as_secs()));
     }
     let signed = SignedReceipt::from_bytes(&handed.receipt).map_err(BadReceipt::from)?;
-    let receipt = signed.verify(judge.key()).map_err(BadReceipt::from)?;
+    let receipt = judge.verify(&signed)?;
     let model = public_name(&receipt.model).to_owned();
     let is_of_model = AccountTag::model_digest(&model) == tag.model;
     // The tag holds a hash of the model's name: one that does not fit is told apart by an empty name.

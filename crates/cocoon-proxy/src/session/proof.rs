@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cocoon_net::Peer;
-use cocoon_receipt::{Receipt, ReceiptError, SignedReceipt, public_name};
+use cocoon_receipt::{Receipt, ReceiptError, SignedReceipt, VerifiedRoots, public_name};
 use cocoon_units::AdjustedTokens;
 use cocoon_wire::message::{FinalInfo, Proof, ReceiptAsk, TokensUsed};
 use thiserror::Error;
@@ -47,6 +47,8 @@ pub(crate) struct Judge {
     evidence: Option<Pinned>,
     /// Whether an answer without the receipt that was asked for is worth nothing.
     strict: Strictness,
+    /// Signatures that stand for further receipts.
+    roots: VerifiedRoots,
 }
 
 /// What an answer without the receipt that was asked for is worth.
@@ -154,7 +156,8 @@ impl Judge {
         evidence: Option<Pinned>,
         strict: Strictness,
     ) -> Self {
-        Self { peer: peer.clone(), key: attested_key(peer), proxy, offered, evidence, strict }
+        let roots = VerifiedRoots::default();
+        Self { peer: peer.clone(), key: attested_key(peer), proxy, offered, evidence, strict, roots }
     }
 
     /// Whether the peer was not attested again since it was looked at.
@@ -183,11 +186,6 @@ impl Judge {
         self.strict
     }
 
-    /// Who must have signed, as far as that is known.
-    pub(crate) const fn key(&self) -> Option<&[u8; 32]> {
-        self.key.as_ref()
-    }
-
     /// The worker's last word on a request: `attempt` is there where a receipt was asked for. It may come to more than was
     /// reserved.
     pub(crate) fn word(
@@ -212,7 +210,7 @@ impl Judge {
 
     fn proved(&mut self, attempt: &Attempt, seen: Seen, bytes: Bytes) -> Result<Word, BadReceipt> {
         let signed = SignedReceipt::from_bytes(&bytes)?;
-        let receipt = signed.verify(self.key.as_ref())?;
+        let receipt = self.verify(&signed)?;
         self.check(&receipt, attempt, seen.at_unix_ms)?;
         check_answer(&receipt, seen)?;
         self.check_evidence(&receipt)?;
@@ -221,6 +219,11 @@ impl Judge {
         let receipt_bytes = Bytes::copy_from_slice(&bytes);
         let proof = Proof { receipt: receipt_bytes, evidence: self.evidence.as_ref().map(Pinned::name) };
         Ok(Word::Proved { tokens: TokensUsed::from(receipt.adjusted), proof })
+    }
+
+    /// What a receipt says, if the worker signed it.
+    pub(crate) fn verify(&self, signed: &SignedReceipt) -> Result<Receipt, BadReceipt> {
+        Ok(signed.verify_with(self.key.as_ref(), &self.roots)?)
     }
 
     /// Whether a verified receipt is of this request.
@@ -374,7 +377,15 @@ mod tests {
     /// Of a worker whose evidence was recorded then.
     fn judge_shown(key: Option<[u8; 32]>, strict: Strictness, recorded_unix_s: u64) -> Judge {
         let evidence = Evidence::default().keep(Bytes::from_static(b"{}"), key, recorded_unix_s);
-        Judge { peer: here("worker"), key, proxy: vec!["0:aa".into()], offered: OFFERED.into(), evidence, strict }
+        Judge {
+            peer: here("worker"),
+            key,
+            proxy: vec!["0:aa".into()],
+            offered: OFFERED.into(),
+            evidence,
+            strict,
+            roots: VerifiedRoots::default(),
+        }
     }
 
     fn here(name: &str) -> Peer {

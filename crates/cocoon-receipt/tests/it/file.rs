@@ -29,9 +29,9 @@ fn a_file_keeps_the_exact_bytes() {
 fn a_file_that_says_something_twice_or_unknown_is_refused() {
     let text = file().encode();
     for (from, to) in [
-        ("\"version\": 1", "\"version\": 1, \"version\": 1"),
-        ("\"version\": 1", "\"version\": 1, \"tip\": 1"),
-        ("\"version\": 1", "\"version\": 1.0"),
+        ("\"version\": 2", "\"version\": 2, \"version\": 2"),
+        ("\"version\": 2", "\"version\": 2, \"tip\": 1"),
+        ("\"version\": 2", "\"version\": 2.0"),
         ("\"price_nano_per_token\": 20", "\"price_nano_per_token\": -20"),
         ("\"price_nano_per_token\": 20", "\"price_nano_per_token\": 0.5"),
         (&"02".repeat(32), &"02".repeat(31)),
@@ -42,8 +42,8 @@ fn a_file_that_says_something_twice_or_unknown_is_refused() {
         let refused = ReceiptFile::decode(text.replace(from, to).as_bytes());
         assert!(matches!(refused, Err(ReceiptFileError::Json(_))), "{to}: {refused:?}");
     }
-    let later = text.replace("\"version\": 1", "\"version\": 2");
-    assert!(matches!(ReceiptFile::decode(later.as_bytes()), Err(ReceiptFileError::Version(2))));
+    let other = text.replace("\"version\": 2", "\"version\": 3");
+    assert!(matches!(ReceiptFile::decode(other.as_bytes()), Err(ReceiptFileError::Version(3))));
     let huge = vec![b' '; 8 * 1024 * 1024 + 1];
     assert!(matches!(ReceiptFile::decode(&huge), Err(ReceiptFileError::TooLong { .. })));
 }

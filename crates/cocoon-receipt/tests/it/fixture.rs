@@ -35,8 +35,9 @@ pub(crate) fn body() -> String {
 /// Any text under a genuine signature: what a worker that runs another program could send.
 pub(crate) fn signed(body: &str) -> Vec<u8> {
     use ed25519_dalek::Signer;
+    use sha2::{Digest as _, Sha256};
 
-    let message = [b"cocoon receipt v1\0", body.as_bytes()].concat();
-    let signature = key().sign(&message).to_bytes();
-    [key().verifying_key().as_bytes().as_slice(), &signature, body.as_bytes()].concat()
+    let leaf = Sha256::new().chain_update([0]).chain_update(body).finalize();
+    let signature = key().sign(&[b"cocoon receipt v2\0".as_slice(), &leaf].concat()).to_bytes();
+    [key().verifying_key().as_bytes().as_slice(), &signature, &[0, 1], body.as_bytes()].concat()
 }

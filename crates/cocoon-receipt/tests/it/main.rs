@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod batch;
+#[cfg(test)]
 mod file;
 #[cfg(test)]
 mod fixture;
