@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 struct Body {
     version: u32,
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     id: [u8; 32],
     proxy: String,
     model: String,
@@ -31,9 +31,9 @@ struct Body {
     multipliers: Multipliers,
     started_unix_ms: u64,
     ended_unix_ms: u64,
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     request_hmac: [u8; 32],
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     answer_hmac: [u8; 32],
 }
 
@@ -53,7 +53,7 @@ struct BodyHashes {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BodyHash {
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     sha256: [u8; 32],
     how: BodyHow,
 }

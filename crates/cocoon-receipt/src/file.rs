@@ -56,13 +56,13 @@ struct FileJson {
     version: u32,
     /// The exact signed text, so that the signature can be checked over its very bytes.
     receipt: String,
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     key: [u8; 32],
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     signature: [u8; 64],
     #[serde(default, skip_serializing_if = "Option::is_none")]
     batch: Option<BatchJson>,
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     salt: [u8; 32],
     #[serde(default, skip_serializing_if = "Option::is_none")]
     price_nano_per_token: Option<NanoPerToken>,
@@ -85,7 +85,7 @@ struct BatchJson {
 
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
-struct HexNode(#[serde(with = "hex::serde")] Node);
+struct HexNode(#[serde(with = "cocoon_units::hex_text")] Node);
 
 impl BatchJson {
     fn of(path: &Path) -> Option<Self> {
@@ -150,13 +150,13 @@ mod hex_option {
 
     pub(super) fn serialize<S: Serializer>(hash: &Option<[u8; 32]>, serializer: S) -> Result<S::Ok, S::Error> {
         match hash {
-            Some(hash) => hex::serde::serialize(hash, serializer),
+            Some(hash) => cocoon_units::hex_text::serialize(hash, serializer),
             None => serializer.serialize_none(),
         }
     }
 
     /// Called only where the field is there.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u8; 32]>, D::Error> {
-        hex::serde::deserialize(deserializer).map(Some)
+        cocoon_units::hex_text::deserialize(deserializer).map(Some)
     }
 }

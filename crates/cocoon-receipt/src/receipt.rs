@@ -98,18 +98,17 @@ impl Receipt {
     /// # Errors
     /// The first fact that differs.
     pub fn check(&self, expected: &Expected<'_>) -> Result<(), ReceiptError> {
-        same("id", hex::encode(expected.id), hex::encode(self.id))?;
-        same("proxy", expected.proxy.to_owned(), self.proxy.clone())?;
-        same("model", expected.model.to_owned(), self.model.clone())?;
-        same("multipliers", weights(&expected.multipliers), weights(&self.multipliers))?;
-        let found = self.coefficient.thousandths();
+        same("id", &expected.id, &self.id, hex::encode)?;
+        same("proxy", expected.proxy, self.proxy.as_str(), shown)?;
+        same("model", expected.model, self.model.as_str(), shown)?;
+        same("multipliers", &expected.multipliers, &self.multipliers, weights)?;
+        let thousandths = |coefficient: &Coefficient| coefficient.thousandths().to_string();
         match expected.coefficient {
-            ExpectedCoefficient::Exactly(exact) => {
-                same("coefficient", exact.thousandths().to_string(), found.to_string())
-            }
+            ExpectedCoefficient::Exactly(exact) => same("coefficient", &exact, &self.coefficient, thousandths),
             ExpectedCoefficient::AtMost(most) if self.coefficient <= most => Ok(()),
             ExpectedCoefficient::AtMost(most) => {
-                Err(differs("coefficient", format!("at most {}", most.thousandths()), found.to_string()))
+                let most = format!("at most {}", most.thousandths());
+                Err(differs("coefficient", most, thousandths(&self.coefficient)))
             }
         }
     }
@@ -139,8 +138,14 @@ pub enum ExpectedCoefficient {
     AtMost(Coefficient),
 }
 
-fn same(field: &'static str, expected: String, found: String) -> Result<(), ReceiptError> {
-    if expected == found { Ok(()) } else { Err(differs(field, shown(&expected), shown(&found))) }
+/// Both are put in words only if they differ.
+fn same<'a, T: PartialEq + ?Sized>(
+    field: &'static str,
+    expected: &'a T,
+    found: &'a T,
+    words: impl Fn(&'a T) -> String,
+) -> Result<(), ReceiptError> {
+    if expected == found { Ok(()) } else { Err(differs(field, words(expected), words(found))) }
 }
 
 const fn differs(field: &'static str, expected: String, found: String) -> ReceiptError {

@@ -23,6 +23,8 @@
 
 mod amount;
 mod clock;
+#[cfg(feature = "serde")]
+pub mod hex_text;
 mod rate;
 mod usage;
 

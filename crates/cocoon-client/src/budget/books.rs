@@ -95,7 +95,7 @@ pub(crate) enum Taken {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ended {
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     pub(super) id: [u8; 32],
     pub(super) tokens: AdjustedTokens,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,7 @@ pub(super) enum Record {
     /// A request is about to be sent.
     Hold {
         contract: Option<Address>,
-        #[serde(with = "hex::serde")]
+        #[serde(with = "cocoon_units::hex_text")]
         id: [u8; 32],
         entry: Entry,
     },

@@ -32,19 +32,19 @@ const EVIDENCE: &str = "evidence";
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kept {
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     pub(crate) id: [u8; 32],
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     pub(crate) salt: [u8; 32],
     /// The name of the API key that may read it; none where there were no keys.
     pub(crate) key: Option<String>,
-    /// As it came.
-    #[serde(with = "hex::serde")]
+    /// As it came. In the file it follows the rest, as it is.
+    #[serde(skip)]
     pub(crate) receipt: Vec<u8>,
     /// SHA-256 of the worker's document, in hex.
     pub(crate) evidence: Option<String>,
     pub(crate) price: Option<NanoPerToken>,
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cocoon_units::hex_text")]
     pub(crate) request_hmac: [u8; 32],
     /// Of the answer as it came, in hex; none when a part of it did not come.
     pub(crate) answer_hmac: Option<String>,
@@ -109,6 +109,8 @@ struct Disk {
     evidence: PathBuf,
     /// Of all documents together.
     evidence_bytes: u64,
+    /// The documents that are there.
+    documents: HashSet<String>,
 }
 
 impl Store {
@@ -118,12 +120,12 @@ impl Store {
         fs::create_dir_all(&evidence).map_err(|error| WalError::Io { path: evidence.clone(), error })?;
         let (wal, records) = Wal::open(&folder.join(FILE))?;
         for record in records {
-            match serde_json::from_slice::<Kept>(&record) {
-                Ok(kept) => self.insert(kept.id, Entry::Kept(Arc::new(kept))),
-                Err(error) => tracing::warn!(%error, "a receipt in the file is not readable, and is left out"),
+            match read(&record) {
+                Some(kept) => self.insert(kept.id, Entry::Kept(Arc::new(kept))),
+                None => tracing::warn!("a receipt in the file is not readable, and is left out"),
             }
         }
-        self.disk = Some(Disk { wal, evidence, evidence_bytes: 0 });
+        self.disk = Some(Disk { wal, evidence, evidence_bytes: 0, documents: HashSet::new() });
         self.drop_unused_evidence();
         Ok(())
     }
@@ -224,8 +226,19 @@ fn written(entry: &Entry) -> Option<Vec<u8>> {
     }
 }
 
+/// A line of JSON, and the receipt's bytes.
 fn record(kept: &Kept) -> Vec<u8> {
-    serde_json::to_vec(kept).expect("a row has string keys and no floats, so it always serialises")
+    let mut record = serde_json::to_vec(kept).expect("a row has string keys and no floats, so it always serialises");
+    record.push(b'\n');
+    record.extend_from_slice(&kept.receipt);
+    record
+}
+
+fn read(record: &[u8]) -> Option<Kept> {
+    let end = record.iter().position(|byte| *byte == b'\n')?;
+    let (line, receipt) = record.split_at_checked(end)?;
+    let kept: Kept = serde_json::from_slice(line).ok()?;
+    Some(Kept { receipt: receipt.get(1..)?.to_vec(), ..kept })
 }
 
 impl Disk {
@@ -235,10 +248,10 @@ impl Disk {
 
     /// Once, and whole: a crash leaves all of it or nothing.
     fn write_document(&mut self, name: &str, text: &[u8]) -> io::Result<()> {
-        let path = self.document_path(name);
-        if path.exists() {
+        if self.documents.contains(name) {
             return Ok(());
         }
+        let path = self.document_path(name);
         let bytes = self.evidence_bytes.saturating_add(text.len() as u64);
         if bytes > EVIDENCE_FILES_BYTES {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "there is too much of it"));
@@ -247,19 +260,24 @@ impl Disk {
         fs::write(&new, text)?;
         fs::rename(&new, path)?;
         self.evidence_bytes = bytes;
+        self.documents.insert(name.to_owned());
         Ok(())
     }
 
     fn retain_documents(&mut self, is_used: impl Fn(&str) -> bool) -> io::Result<()> {
         let mut bytes: u64 = 0;
+        self.documents.clear();
         for file in fs::read_dir(&self.evidence)? {
             let file = file?;
             let path = file.path();
             let name = path.file_stem().and_then(|stem| stem.to_str());
-            if name.is_some_and(&is_used) && path.extension().is_some_and(|kind| kind == "json") {
-                bytes = bytes.saturating_add(file.metadata()?.len());
-            } else {
-                fs::remove_file(&path)?;
+            let is_document = path.extension().is_some_and(|kind| kind == "json");
+            match name.filter(|name| is_document && is_used(name)) {
+                Some(name) => {
+                    bytes = bytes.saturating_add(file.metadata()?.len());
+                    self.documents.insert(name.to_owned());
+                }
+                None => fs::remove_file(&path)?,
             }
         }
         self.evidence_bytes = bytes;

@@ -229,19 +229,16 @@ impl Judge {
     /// Whether a verified receipt is of this request.
     pub(crate) fn check(&self, receipt: &Receipt, attempt: &Attempt, now_ms: u64) -> Result<(), BadReceipt> {
         let Attempt { agreed, request_hmac, sent_unix_ms } = attempt;
-        same("id", hex::encode(agreed.id), hex::encode(receipt.id))?;
+        same("id", &agreed.id, &receipt.id, hex::encode)?;
         if !self.proxy.contains(&receipt.proxy) {
-            same("proxy", self.proxy.join(" or "), receipt.proxy.clone())?;
+            return Err(differs("proxy", self.proxy.join(" or "), receipt.proxy.clone()));
         }
         // The worker may name its model as it offers it, or as clients ask for it.
         if receipt.model != self.offered || public_name(&self.offered) != agreed.model {
-            same("model", agreed.model.clone(), receipt.model.clone())?;
+            same("model", agreed.model.as_str(), receipt.model.as_str(), str::to_owned)?;
         }
-        same("coefficient", agreed.coefficient.thousandths(), receipt.coefficient.thousandths())?;
-        if agreed.multipliers != receipt.multipliers {
-            let shown = |multipliers| format!("{multipliers:?}");
-            same("multipliers", shown(agreed.multipliers), shown(receipt.multipliers))?;
-        }
+        same("coefficient", &agreed.coefficient, &receipt.coefficient, |it| it.thousandths().to_string())?;
+        same("multipliers", &agreed.multipliers, &receipt.multipliers, |it| format!("{it:?}"))?;
         if receipt.request_hmac != *request_hmac {
             return Err(BadReceipt::RequestBody);
         }
@@ -308,9 +305,18 @@ const fn is_error(status: u16) -> bool {
     status >= 400
 }
 
-fn same(field: &'static str, expected: impl ToString, found: impl ToString) -> Result<(), ReceiptError> {
-    let (expected, found) = (expected.to_string(), found.to_string());
-    if expected == found { Ok(()) } else { Err(ReceiptError::Differs { field, expected, found }) }
+/// Both are put in words only if they differ.
+fn same<'a, T: PartialEq + ?Sized>(
+    field: &'static str,
+    expected: &'a T,
+    found: &'a T,
+    words: impl Fn(&'a T) -> String,
+) -> Result<(), BadReceipt> {
+    if expected == found { Ok(()) } else { Err(differs(field, words(expected), words(found))) }
+}
+
+const fn differs(field: &'static str, expected: String, found: String) -> BadReceipt {
+    BadReceipt::Receipt(ReceiptError::Differs { field, expected, found })
 }
 
 #[cfg(test)]
