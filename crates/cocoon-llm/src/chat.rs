@@ -80,6 +80,17 @@ impl ChatTemplate {
         })
     }
 
+    /// Whether what the model may call is part of a prompt.
+    pub(crate) fn renders_tools(&self) -> bool {
+        let template = self.environment.get_template(NAME);
+        template.is_ok_and(|template| template.undeclared_variables(false).contains("tools"))
+    }
+
+    /// Whether the calls in a conversation are part of a prompt.
+    pub(crate) fn renders_tool_calls(&self) -> bool {
+        self.environment.get_template(NAME).is_ok_and(|template| template.source().contains("tool_calls"))
+    }
+
     /// Renders `messages`, an array of `OpenAI` chat messages.
     pub(crate) fn render(
         &self,

@@ -1,9 +1,13 @@
 //! The thread that owns the model: admits requests, prefills, decodes.
 //!
-//! A step is: take waiting requests while a cache is free; prefill one chunk of the oldest
-//! sequence that still has prompt left; decode one token of every other sequence, together. A long
-//! prompt therefore delays others by one chunk at a time. With nothing to do the thread sleeps in
-//! `recv`.
+//! A step is: take waiting requests while a cache is free; prefill one chunk of one of the sequences
+//! that still have prompt left, which take turns; decode one token of every other sequence, together;
+//! begin choices that wait for a cache. So a long prompt delays tokens by one chunk at a time, and
+//! another prompt by every second one. With nothing to do the thread sleeps in `recv`.
+//!
+//! Choices of one request share its prefill: when the prompt is done, each further choice gets a copy
+//! of its cache and samples its first token from the same logits. Choices that find no free cache wait
+//! beside one that runs, whose cache still begins with the prompt.
 //!
 //! It holds no prompt after a request ends: the cache is overwritten, the rest is dropped.
 
@@ -13,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
+use crate::constraint::{Constraints, HasConstraints};
 use crate::model::{KvCache, Model, Run, Stopped};
 use crate::request::Finish;
 use crate::sequence::{Next, Sequence};
@@ -25,6 +30,17 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Set when the last handle goes: running sequences end as cancelled.
     pub(crate) stopping: AtomicBool,
+    pub(crate) constraints: Constraints,
+}
+
+impl HasConstraints for Shared {
+    fn constraints(&self) -> &Constraints {
+        &self.constraints
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
 }
 
 /// Counters for load reports.
@@ -49,6 +65,16 @@ pub(crate) struct Engine {
 struct Active {
     sequence: Sequence,
     cache: KvCache,
+    /// Further choices of the same prompt, once that is done and until they begin.
+    waiting: Option<Waiting>,
+}
+
+/// Choices without a cache.
+struct Waiting {
+    choices: VecDeque<Sequence>,
+    prompt_len: usize,
+    /// After the last token of the prompt.
+    logits: Vec<f32>,
 }
 
 impl Engine {
@@ -68,6 +94,7 @@ impl Engine {
             self.end_cancelled();
             self.prefill();
             self.decode();
+            self.fork();
         }
         // Nobody is left to read these answers, but every sink hears its end.
         for active in std::mem::take(&mut self.active) {
@@ -106,7 +133,7 @@ impl Engine {
         let counters = &self.shared.counters;
         counters.queued.fetch_sub(1, Ordering::Relaxed);
         counters.active.fetch_add(1, Ordering::Relaxed);
-        self.active.push_back(Active { sequence, cache });
+        self.active.push_back(Active { sequence, cache, waiting: None });
     }
 
     fn end_cancelled(&mut self) {
@@ -119,7 +146,7 @@ impl Engine {
         }
     }
 
-    /// One chunk of the oldest unfinished prompt.
+    /// One chunk of the unfinished prompt whose turn it is.
     fn prefill(&mut self) {
         let Some(index) = self.active.iter().position(|active| active.sequence.in_prefill()) else {
             return;
@@ -136,10 +163,17 @@ impl Engine {
             Ok(logits) => {
                 active.sequence.prefilled(chunk_len);
                 shared.counters.prompt_tokens.fetch_add(chunk_len as u64, Ordering::Relaxed);
-                let ended = match active.sequence.in_prefill() {
-                    true => None,
-                    false => self.accept(&mut active, logits),
-                };
+                if active.sequence.in_prefill() {
+                    // Behind the others: a short prompt does not wait for the end of a long one.
+                    self.active.push_back(active);
+                    return;
+                }
+                let prompt_len = active.cache.len();
+                let choices = VecDeque::from(active.sequence.take_choices());
+                if !choices.is_empty() {
+                    active.waiting = Some(Waiting { choices, prompt_len, logits: logits.clone() });
+                }
+                let ended = self.accept(&mut active, logits);
                 self.settle(index, active, ended);
             }
             Err(finish) => self.end(active, finish),
@@ -202,14 +236,76 @@ impl Engine {
         }
     }
 
-    fn end(&mut self, active: Active, finish: Finish) {
-        let Active { sequence, mut cache } = active;
-        // A chunk that was given up half way wrote at most a chunk beyond what counts.
-        cache.clear(cache.len() + self.prefill_chunk);
-        self.free.push(cache);
-        self.shared.counters.active.fetch_sub(1, Ordering::Relaxed);
-        sequence.end(finish);
+    /// Begins choices that wait, while a cache is free.
+    fn fork(&mut self) {
+        for index in 0..self.active.len() {
+            while let Some((sequence, prompt_len, logits)) = self.next_choice(index) {
+                let Some(mut cache) = self.free.pop() else { return };
+                let Some(first) = self.active.get(index) else { return };
+                cache.copy_from(&first.cache, prompt_len);
+                self.shared.counters.active.fetch_add(1, Ordering::Relaxed);
+                let mut active = Active { sequence, cache, waiting: None };
+                let ended = self.accept(&mut active, logits);
+                self.settle(self.active.len(), active, ended);
+            }
+        }
     }
+
+    /// Takes a choice that waits beside the sequence at `index`, if there is a cache for it.
+    fn next_choice(&mut self, index: usize) -> Option<(Sequence, usize, Vec<f32>)> {
+        if self.free.is_empty() {
+            return None;
+        }
+        let waiting = self.active.get_mut(index)?.waiting.as_mut()?;
+        let mut sequence = waiting.choices.pop_front()?;
+        sequence.prefilled(waiting.prompt_len);
+        Some((sequence, waiting.prompt_len, waiting.logits.clone()))
+    }
+
+    /// Ends a sequence. A choice that waited beside it takes over its cache, cut back to the prompt.
+    fn end(&mut self, active: Active, finish: Finish) {
+        let (mut active, mut finish) = (active, finish);
+        loop {
+            let Active { sequence, mut cache, waiting } = active;
+            let given_up = self.shared.stopping.load(Ordering::Relaxed)
+                || sequence.is_cancelled()
+                || matches!(finish, Finish::Failed(_));
+            let heir = waiting.and_then(|waiting| if given_up { give_up(waiting, &finish) } else { waiting.first() });
+            sequence.end(finish);
+            // A chunk that was given up half way wrote at most a chunk beyond what counts.
+            let written = cache.len() + self.prefill_chunk;
+            let Some((next, waiting)) = heir else {
+                cache.clear(written);
+                self.free.push(cache);
+                self.shared.counters.active.fetch_sub(1, Ordering::Relaxed);
+                return;
+            };
+            cache.cut(waiting.prompt_len, written);
+            let logits = waiting.logits.clone();
+            active = Active { sequence: next, cache, waiting: Some(waiting) };
+            match self.accept(&mut active, logits) {
+                Some(ended) => finish = ended,
+                None => return self.active.push_back(active),
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// The next choice, ready to begin, and what still waits.
+    fn first(mut self) -> Option<(Sequence, Self)> {
+        let mut next = self.choices.pop_front()?;
+        next.prefilled(self.prompt_len);
+        Some((next, self))
+    }
+}
+
+/// Ends choices that never began.
+fn give_up(waiting: Waiting, finish: &Finish) -> Option<(Sequence, Waiting)> {
+    for choice in waiting.choices {
+        choice.end(finish.clone());
+    }
+    None
 }
 
 /// Runs a step on the pool. A panic in it is a bug, and one that ends these sequences only.

@@ -60,6 +60,60 @@ pub enum TokenizeError {
     Internal,
 }
 
+/// Why a schema cannot constrain an answer. Its sender is to blame, but for the last three.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConstraintError {
+    /// A schema is an object.
+    #[error("the schema must be an object")]
+    NotAnObject,
+    /// Longer than 64 KiB.
+    #[error("the schema is longer than 65536 bytes")]
+    TooLong,
+    /// Nested more than 64 levels deep.
+    #[error("the schema is nested more than 64 levels deep")]
+    TooDeep,
+    /// The library refused it.
+    #[error("the schema cannot be used: {0}")]
+    Schema(Reason),
+    /// It was not compiled in time.
+    #[error("the schema takes too long to compile")]
+    TooSlow,
+    /// Too many schemas are being compiled: try again later.
+    #[error("too many schemas are being compiled")]
+    Busy,
+    /// The model's vocabulary does not fit the library, or the model has no end of an answer.
+    #[error("this model's answers cannot be constrained")]
+    Vocabulary,
+}
+
+/// What is wrong with a schema. It may quote names of the schema, so it is for whoever sent that:
+/// `Display` gives the text, `Debug` does not.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reason(String);
+
+impl Reason {
+    /// Keeps the first line of what the library says, and no more than a person reads.
+    pub(crate) fn new(text: &str) -> Self {
+        let line = text.lines().next().unwrap_or_default();
+        Self(line.chars().take(REASON_CHARS_MAX).collect())
+    }
+}
+
+const REASON_CHARS_MAX: usize = 200;
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::fmt::Debug for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reason").finish_non_exhaustive()
+    }
+}
+
 /// Why a request was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

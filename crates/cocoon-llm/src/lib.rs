@@ -11,13 +11,16 @@
 //! ```
 //!
 //! - Several sequences are decoded together; prompts are processed in chunks between their steps.
+//! - Several answers to one prompt share its processing.
 //! - What a sequence generates does not depend on its company (`tests/it`, "batch").
-//! - Caches are never shared between requests and are overwritten when one ends.
+//! - Caches are never shared between requests, and are overwritten when one ends.
 //! - Prompts and answers appear in no log, error or `Debug` output.
 //!
 //! Why `candle` and what it is used for: `docs/decisions/0003-embedded-engine.md`.
 
 mod chat;
+mod constraint;
+mod embedding;
 mod engine;
 mod error;
 mod gguf;
@@ -37,17 +40,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 pub use chat::ChatPrompt;
-pub use error::{LoadError, SubmitError, TemplateError, TokenizeError};
+pub use constraint::{Constraint, UnknownKeywords};
+pub use embedding::{
+    EmbedError, EmbedFailure, Embedder, EmbedderInfo, EmbedderLoadError, EmbedderOptions, EmbedderStats,
+};
+pub use error::{ConstraintError, LoadError, Reason, SubmitError, TemplateError, TokenizeError};
 pub use request::{Finish, GenerateRequest, Generated, Piece, PieceToken, Ticket, TokenSink};
 pub use sampler::{Sampling, TokenLogprobs};
 pub use tokenizer::ParseSpecial;
 
 use chat::ChatTemplate;
+use constraint::Constraints;
 use engine::{Counters, Engine, Shared};
 use gguf::Gguf;
 use limits::{
-    KV_BYTES_MAX, LOGIT_BIAS_MAX, PREFILL_CHUNK_TOKENS_MAX, QUEUE_MAX, SEQUENCES_MAX, STOP_STRING_BYTES_MAX,
-    STOP_STRINGS_MAX, THREADS_MAX, TOP_LOGPROBS_MAX,
+    CHOICES_MAX, KV_BYTES_MAX, LOGIT_BIAS_MAX, PREFILL_CHUNK_TOKENS_MAX, QUEUE_MAX, SEQUENCES_MAX,
+    STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, THREADS_MAX, TOP_LOGPROBS_MAX,
 };
 use model::{KvCache, Model};
 use sequence::Sequence;
@@ -70,9 +78,9 @@ pub struct LlmOptions {
 }
 
 impl Default for LlmOptions {
-    /// One thread, four sequences: a share of a small machine.
+    /// One thread, eight sequences: a share of a small machine. Memory for a sequence is touched as it fills.
     fn default() -> Self {
-        Self { sequences_max: 4, context_tokens_max: None, prefill_chunk_tokens: 128, threads: 1, queue_max: 64 }
+        Self { sequences_max: 8, context_tokens_max: None, prefill_chunk_tokens: 64, threads: 1, queue_max: 64 }
     }
 }
 
@@ -117,6 +125,10 @@ pub struct ModelInfo {
     pub kv_bytes_per_token: u64,
     /// Whether [`Llm::render_chat`] works.
     pub has_chat_template: bool,
+    /// Whether the chat template shows the model its tools.
+    pub renders_tools: bool,
+    /// Whether the chat template shows the model the calls it made before.
+    pub renders_tool_calls: bool,
     /// Tokens that end an answer.
     pub eos_ids: Vec<u32>,
 }
@@ -172,10 +184,15 @@ impl Llm {
         let chat = chat_template(&gguf, &tokenizer)?;
         let context = context_tokens(&model, options);
         let caches = caches(&model, options, context)?;
-        let info = info(&gguf, &model, &tokenizer, context, chat.is_some());
+        let info = info(&gguf, &model, &tokenizer, context, chat.as_ref());
 
-        let shared =
-            Arc::new(Shared { model, tokenizer, counters: Counters::default(), stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            model,
+            tokenizer,
+            counters: Counters::default(),
+            stopping: AtomicBool::new(false),
+            constraints: Constraints::new(),
+        });
         let (requests, receiver) = sync_channel(options.queue_max);
         let chunk = options.prefill_chunk_tokens as usize;
         let engine = Engine::new(Arc::clone(&shared), receiver, caches, chunk, pool);
@@ -254,15 +271,45 @@ impl Llm {
         self.inner.shared.tokenizer.bytes(token)
     }
 
+    /// Compiles a JSON schema for [`GenerateRequest::constraint`]. Takes milliseconds of this thread's
+    /// time, a bounded number of seconds for schemas made to be slow.
+    ///
+    /// # Errors
+    /// The schema cannot be used, or takes too long; the error says why, to whoever sent it.
+    pub fn compile_schema(
+        &self,
+        schema: serde_json::Value,
+        unknown: UnknownKeywords,
+    ) -> Result<Constraint, ConstraintError> {
+        constraint::compile(&self.inner.shared, schema, unknown)
+    }
+
     /// Queues a request; the answer goes to `sink` on the model's thread.
     ///
     /// # Errors
     /// The queue is full, the prompt does not fit, a parameter is out of range.
     pub fn submit(&self, request: GenerateRequest, sink: impl TokenSink) -> Result<Ticket, SubmitError> {
+        self.submit_choices(request, vec![Box::new(sink)])
+    }
+
+    /// Queues a request for several answers to one prompt, which is processed once; one answer goes to
+    /// each sink. A seed is the first answer's, each further one counts on from it. Each answer takes
+    /// a sequence; with fewer free, some begin when others have ended.
+    ///
+    /// # Errors
+    /// As [`Self::submit`], or there are no sinks or too many.
+    pub fn submit_choices(
+        &self,
+        request: GenerateRequest,
+        sinks: Vec<Box<dyn TokenSink>>,
+    ) -> Result<Ticket, SubmitError> {
         self.check(&request)?;
+        if sinks.len() > CHOICES_MAX {
+            return Err(SubmitError::Invalid("more than 128 choices"));
+        }
         let requests = self.inner.requests.as_ref().ok_or(SubmitError::ShuttingDown)?;
         let cancelled = Arc::new(AtomicBool::new(false));
-        let sequence = Sequence::new(request, Box::new(sink), Arc::clone(&cancelled));
+        let sequence = Sequence::new(request, sinks, &cancelled).ok_or(SubmitError::Invalid("no choices"))?;
         // Counted first: the engine counts down as soon as it has received it.
         let queued = &self.inner.shared.counters.queued;
         queued.fetch_add(1, Ordering::Relaxed);
@@ -358,7 +405,7 @@ fn caches(model: &Model, options: &LlmOptions, context: usize) -> Result<Vec<KvC
     Ok((0..options.sequences_max).map(|_| KvCache::new(&model.config, context)).collect())
 }
 
-fn info(gguf: &Gguf, model: &Model, tokenizer: &Tokenizer, context: usize, has_chat_template: bool) -> ModelInfo {
+fn info(gguf: &Gguf, model: &Model, tokenizer: &Tokenizer, context: usize, chat: Option<&ChatTemplate>) -> ModelInfo {
     // Each is below a limit that fits 32 bits.
     let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     ModelInfo {
@@ -369,7 +416,9 @@ fn info(gguf: &Gguf, model: &Model, tokenizer: &Tokenizer, context: usize, has_c
         vocabulary: narrow(model.config.vocabulary),
         weight_bytes: model.weight_bytes(),
         kv_bytes_per_token: KvCache::bytes_per_token(&model.config),
-        has_chat_template,
+        has_chat_template: chat.is_some(),
+        renders_tools: chat.is_some_and(ChatTemplate::renders_tools),
+        renders_tool_calls: chat.is_some_and(ChatTemplate::renders_tool_calls),
         eos_ids: tokenizer.eos_ids().to_vec(),
     }
 }

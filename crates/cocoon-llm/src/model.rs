@@ -13,7 +13,7 @@
 mod config;
 mod dot;
 mod forward;
-mod kernel;
+pub(crate) mod kernel;
 mod kv;
 mod matrix;
 

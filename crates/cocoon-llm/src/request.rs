@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::constraint::Constraint;
 use crate::sampler::{Sampling, TokenLogprobs};
 
 /// A completion to generate.
@@ -23,6 +24,9 @@ pub struct GenerateRequest {
     pub ignore_eos: bool,
     /// Reports the probability of every token, with this many alternatives.
     pub logprobs: Option<u8>,
+    /// The answer is JSON by this schema, from [`crate::Llm::compile_schema`] of the same model, and
+    /// ends where the JSON does.
+    pub constraint: Option<Constraint>,
 }
 
 impl GenerateRequest {
@@ -36,6 +40,7 @@ impl GenerateRequest {
             stop: Vec::new(),
             ignore_eos: false,
             logprobs: None,
+            constraint: None,
         }
     }
 }
@@ -106,7 +111,8 @@ pub struct Generated {
 pub enum Finish {
     /// The model ended its answer, or a stop string appeared.
     Stop,
-    /// `max_tokens` or the end of the context was reached.
+    /// `max_tokens` or the end of the context was reached, or a constraint would have taken more work
+    /// than a step may.
     Length,
     /// The ticket was dropped, the sink broke off, or the model was dropped.
     Cancelled,

@@ -211,7 +211,8 @@ fn pick(random: &mut StdRng, weights: &[(u32, f64)]) -> u32 {
             return *token;
         }
     }
-    weights.last().map_or(0, |(token, _)| *token)
+    // Rounding: the last one that is possible at all.
+    weights.iter().rev().find(|(_, weight)| *weight > 0.0).map_or(0, |(token, _)| *token)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "nearest f32 is what is wanted")]

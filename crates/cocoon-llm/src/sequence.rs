@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::constraint::{Constrained, TooComplex};
 use crate::limits::TOKENS_HELD_MAX;
 use crate::request::{Finish, GenerateRequest, Generated, Piece, PieceToken, TokenSink};
 use crate::sampler::{self, Sampler};
@@ -19,11 +20,14 @@ pub(crate) struct Sequence {
     ignore_eos: bool,
     logprobs: Option<u8>,
     sampler: Sampler,
+    constrained: Option<Constrained>,
     text: TextStream,
     /// Tokens not reported yet.
     tokens: Vec<PieceToken>,
     sink: Box<dyn TokenSink>,
     cancelled: Arc<AtomicBool>,
+    /// Further choices of the same prompt, until that is done.
+    choices: Vec<Self>,
 }
 
 /// What follows a token.
@@ -33,7 +37,25 @@ pub(crate) enum Next {
 }
 
 impl Sequence {
-    pub(crate) fn new(request: GenerateRequest, sink: Box<dyn TokenSink>, cancelled: Arc<AtomicBool>) -> Self {
+    /// One sequence for every sink, of which the first owns the others until the prompt is done.
+    /// A given seed is the first one's; the others count on from it.
+    pub(crate) fn new(
+        mut request: GenerateRequest,
+        sinks: Vec<Box<dyn TokenSink>>,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Option<Self> {
+        let prompt = std::mem::take(&mut request.prompt_tokens);
+        let mut choices = Vec::with_capacity(sinks.len());
+        for sink in sinks {
+            choices.push(Self::choice(request.clone(), sink, Arc::clone(cancelled)));
+            request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(1));
+        }
+        let rest = choices.split_off(choices.len().min(1));
+        let first = choices.pop()?;
+        Some(Self { prompt, choices: rest, ..first })
+    }
+
+    fn choice(request: GenerateRequest, sink: Box<dyn TokenSink>, cancelled: Arc<AtomicBool>) -> Self {
         Self {
             prompt: request.prompt_tokens,
             prompt_done: 0,
@@ -43,11 +65,18 @@ impl Sequence {
             ignore_eos: request.ignore_eos,
             logprobs: request.logprobs,
             sampler: Sampler::new(request.sampling),
+            constrained: request.constraint.map(|constraint| constraint.begin()),
             text: TextStream::new(request.stop),
             tokens: Vec::new(),
             sink,
             cancelled,
+            choices: Vec::new(),
         }
+    }
+
+    /// The further choices; each begins where the prompt ends.
+    pub(crate) fn take_choices(&mut self) -> Vec<Self> {
+        std::mem::take(&mut self.choices)
     }
 
     pub(crate) fn in_prefill(&self) -> bool {
@@ -80,30 +109,42 @@ impl Sequence {
 
     /// Chooses the next token and shows its text.
     pub(crate) fn accept(&mut self, logits: &mut [f32], tokenizer: &Tokenizer) -> Next {
+        // The model's own probabilities: before constraint, penalties, bias and temperature.
         let raw = self.logprobs.map(|top| (logits.to_vec(), top));
+        if let Some(constrained) = &mut self.constrained
+            && let Err(TooComplex) = constrained.mask(logits)
+        {
+            return Next::End(Finish::Length);
+        }
         let token = self.sampler.sample(logits);
         self.last = [token];
         self.generated += 1;
-        if !self.ignore_eos && tokenizer.eos_ids().contains(&token) {
+        // A constrained answer can only end where it is complete.
+        let may_end = !self.ignore_eos || self.constrained.is_some();
+        if may_end && tokenizer.eos_ids().contains(&token) {
             return Next::End(Finish::Stop);
         }
+        let constrained = self.constrained.as_mut().map_or(Ok(false), |constrained| constrained.advance(token));
         let logprobs = raw.map(|(raw, top)| sampler::logprobs(&raw, token, top));
         self.tokens.push(PieceToken { id: token, logprobs });
         let released = self.text.push(tokenizer.bytes(token));
         if self.show(released.text).is_break() {
             return Next::End(Finish::Cancelled);
         }
-        if released.stopped {
-            return Next::End(Finish::Stop);
-        }
-        match self.generated >= self.max_tokens {
-            true => Next::End(Finish::Length),
-            false => Next::Continue,
+        match constrained {
+            _ if released.stopped => Next::End(Finish::Stop),
+            Ok(true) => Next::End(Finish::Stop),
+            Err(TooComplex) => Next::End(Finish::Length),
+            Ok(false) if self.generated >= self.max_tokens => Next::End(Finish::Length),
+            Ok(false) => Next::Continue,
         }
     }
 
-    /// Shows what was held back and tells the sink.
+    /// Shows what was held back and tells the sink. Choices that have not begun end likewise.
     pub(crate) fn end(mut self, finish: Finish) {
+        for choice in self.take_choices() {
+            choice.end(finish.clone());
+        }
         let text = std::mem::replace(&mut self.text, TextStream::new(Vec::new())).finish();
         let show = matches!(finish, Finish::Stop | Finish::Length);
         if show && (!text.is_empty() || !self.tokens.is_empty()) {

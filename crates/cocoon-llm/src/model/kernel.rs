@@ -159,12 +159,12 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn sum_of_squares(values: &[f32]) -> f32 {
+pub(crate) fn sum_of_squares(values: &[f32]) -> f32 {
     dot(values, values)
 }
 
 #[inline(always)]
-fn sum(values: &[f32]) -> f32 {
+pub(crate) fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
@@ -216,7 +216,7 @@ fn total(lanes: [f32; LANES]) -> f32 {
     clippy::cast_sign_loss,
     reason = "n is clamped to -126..=127, so n + 127 is a valid exponent"
 )]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);

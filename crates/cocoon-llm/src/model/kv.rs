@@ -1,7 +1,8 @@
 //! The keys and values of one sequence.
 //!
 //! Allocated once, at its full size, and handed from request to request: no request ever shares
-//! one with another, and [`KvCache::clear`] overwrites what the last one left.
+//! one with another, and [`KvCache::clear`] overwrites what the last one left. Only choices of one
+//! request copy from each other, what they have in common: [`KvCache::copy_from`].
 
 use crate::model::Config;
 
@@ -71,13 +72,32 @@ impl KvCache {
     /// Overwrites everything that was written. `written` counts the positions of a step that was
     /// given up half way, which [`Self::len`] does not know.
     pub(crate) fn clear(&mut self, written: usize) {
+        self.cut(0, written);
+    }
+
+    /// Overwrites everything but the first `len` positions; `written` is as for [`Self::clear`].
+    pub(crate) fn cut(&mut self, len: usize, written: usize) {
+        let kept = len.min(self.len);
         let used = self.len.max(written).min(self.capacity) * self.head_width;
         for store in [&mut self.keys, &mut self.values] {
             for head in store.chunks_exact_mut(self.capacity * self.head_width) {
-                head[..used].fill(0.0);
+                head[kept * self.head_width..used].fill(0.0);
             }
         }
-        self.len = 0;
+        self.len = kept;
+    }
+
+    /// Makes this blank cache hold the first `len` positions of another of the same model.
+    pub(crate) fn copy_from(&mut self, other: &Self, len: usize) {
+        assert!(len <= other.len && len <= self.capacity, "a prompt is copied from a cache that holds it");
+        let (width, used) = (self.capacity * self.head_width, len * self.head_width);
+        let from_width = other.capacity * other.head_width;
+        for (to, from) in [(&mut self.keys, &other.keys), (&mut self.values, &other.values)] {
+            for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(from_width)) {
+                to[..used].copy_from_slice(&from[..used]);
+            }
+        }
+        self.len = len;
     }
 
     fn start(&self, layer: usize, head: usize) -> usize {
@@ -114,6 +134,22 @@ mod tests {
         let (head_keys, head_values) = cache.head(1, 1, 3);
         assert_eq!(head_keys[16..], keys[8..]);
         assert_eq!(head_values[16..], values[8..]);
+    }
+
+    #[test]
+    fn a_copy_holds_the_prompt_and_nothing_of_what_came_after() {
+        let (mut first, mut second) = (cache(), cache());
+        for position in 0..4 {
+            for layer in 0..2 {
+                first.write(layer, position, &[position as f32 + 1.0; 16], &[7.0; 16]);
+            }
+        }
+        first.advance(4);
+        second.copy_from(&first, 2);
+        assert_eq!(second.len(), 2);
+        first.cut(2, 4);
+        assert_eq!((first.len(), &first.keys, &first.values), (2, &second.keys, &second.values));
+        assert_eq!(second.head(1, 0, 3).0.iter().sum::<f32>(), 8.0 + 16.0);
     }
 
     #[test]

@@ -215,6 +215,10 @@ pub(crate) struct Answer {
 }
 
 pub(crate) fn finish((_ticket, heard): (Ticket, Receiver<Heard>)) -> Answer {
+    read(heard)
+}
+
+pub(crate) fn read(heard: Receiver<Heard>) -> Answer {
     let (mut text, mut ids) = (String::new(), Vec::new());
     loop {
         match heard.recv().expect("every request ends") {
