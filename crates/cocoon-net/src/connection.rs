@@ -96,6 +96,21 @@ impl Connection {
         &self.peer
     }
 
+    /// When the last byte of the peer was read.
+    #[must_use]
+    pub fn heard_at(&self) -> std::time::Instant {
+        self.session.heard_at()
+    }
+
+    /// Asks the peer for a sign of life, sooner than the connection would by itself. It leaves with the next
+    /// [`next`](Self::next), ahead of all data; that the answer came, [`heard_at`](Self::heard_at) tells.
+    ///
+    /// # Errors
+    /// When the control queue is full: the peer reads nothing. The connection should not be used further.
+    pub fn ping(&mut self) -> Result<(), ConnectionError> {
+        self.session.ping()
+    }
+
     /// Runs the packet handshake. A listener's answer is handed to the transport, if that takes it, before this
     /// returns.
     pub(crate) async fn open(&mut self) -> Result<(), ConnectionError> {

@@ -77,9 +77,9 @@ pub const WRITE_SEGMENTS_MAX: usize = 32;
 /// Accounted on top of the bytes of each queued packet, so that a million empty ones are not free.
 pub const PACKET_OVERHEAD: usize = 128;
 
-/// The data queue of one connection: one largest message (16 MiB) and the 4 MiB that a stream may lag on an
+/// The data queue of one connection: one largest message (an upload of 26 MiB) and the 4 MiB that a stream may lag on an
 /// original leg.
-pub const DATA_QUEUE_BYTES_MAX: usize = 20 << 20;
+pub const DATA_QUEUE_BYTES_MAX: usize = 31 << 20;
 
 /// The control queue of one connection. Credits, cancellations and pongs are under 100 bytes each, so this is
 /// several thousand of them unread: the peer is not reading.
@@ -95,7 +95,7 @@ pub const SMALL_TURN_BYTES: usize = 64 << 10;
 pub const LARGE_MESSAGES_MAX: usize = 16;
 
 /// Unfinished messages of one connection, all together. A sender's data queue bounds what it can have begun.
-pub const REASSEMBLY_BYTES_MAX: usize = 24 << 20;
+pub const REASSEMBLY_BYTES_MAX: usize = 35 << 20;
 
 /// Our queries that the peer has not answered, those we gave up on included: a late answer to one of these is
 /// ignored, and an answer to anything else ends the connection.

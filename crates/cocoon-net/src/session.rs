@@ -201,12 +201,20 @@ impl Session {
         match self.keep_alive.handle_timeout(now) {
             Due::Nothing => Ok(()),
             Due::GiveUp(silence) => Err(ConnectionError::PeerSilent(silence)),
-            Due::Ping => {
-                let id = self.next_ping_id;
-                self.next_ping_id = id.wrapping_add(1);
-                self.reply(Outgoing::Ping { id })
-            }
+            Due::Ping => self.ping(),
         }
+    }
+
+    /// Asks for a sign of life.
+    pub(crate) fn ping(&mut self) -> Result<(), ConnectionError> {
+        let id = self.next_ping_id;
+        self.next_ping_id = id.wrapping_add(1);
+        self.reply(Outgoing::Ping { id })
+    }
+
+    /// When the peer's last byte came.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.keep_alive.heard_at()
     }
 
     // Outputs.

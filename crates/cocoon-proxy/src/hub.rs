@@ -500,6 +500,7 @@ mod tests {
             model: model.into(),
             max_coefficient: Coefficient::ONE,
             prompt_bytes: 1,
+            prompt_tokens_max: 1,
             choices: 1,
             token_limit: 1,
             timeout: Duration::ZERO,

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub const ATTEMPTS_MAX: usize = 3;
 
 /// Bytes of request bodies held while they wait or may be retried, all clients together.
-/// Sixteen of the largest requests, or a hundred thousand ordinary ones.
+/// Ten of the largest uploads, or a hundred thousand ordinary requests.
 pub const HELD_BYTES_MAX: u64 = 256 << 20;
 
 /// Requests up to this size are copied before they wait: as slices they would keep the whole buffer

@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use cocoon_receipt::{BodyDigest, public_name};
 use cocoon_wire::Sealed;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::http::{HttpError, HttpRequest};
 use cocoon_wire::message::ClientRun;
-use cocoon_wire::openai::{BodyError, Edits, RequestFields, edit_request};
+use cocoon_wire::openai::{BodyError, Edits, Endpoint, RequestFacts, edit_request};
 
 use crate::core::{ClientId, RequestKey, RunQuery};
 use crate::hub::Body;
@@ -35,14 +34,18 @@ pub(crate) fn read(
         return Err(Failure::new(Blame::Proxy, FailureCode::NoWorker, message));
     }
     let request = HttpRequest::decode(&run.query).map_err(|error| bad_envelope(&error))?;
-    let fields = fields(&request.payload).map_err(bad_body)?;
+    let endpoint = Endpoint::parse(&request.method, &request.url).unwrap_or(UNKNOWN);
+    let facts = facts(endpoint, &request).map_err(bad_body)?;
+    let fields = &facts.fields;
     // Routed and priced by the one, answered by the other: an engine may serve many models.
     if fields.model.as_deref().is_some_and(|model| public_name(model) != public_name(&run.model)) {
         let message = "the body names another model than its envelope";
         return Err(Failure::new(Blame::Client, FailureCode::BadRequest, message));
     }
     let prompt_bytes = u64::try_from(request.payload.len()).unwrap_or(u64::MAX);
-    if run.receipt.is_some() && !fields.has_max_tokens {
+    // A request of another endpoint, or without a body, has none to give.
+    let is_limited = fields.has_max_tokens || !endpoint.has_token_limit() || request.payload.is_empty();
+    if run.receipt.is_some() && !is_limited {
         let message = "a request for a receipt must give `max_tokens`: its body cannot be changed on the way";
         return Err(Failure::new(Blame::Client, FailureCode::BadRequest, message));
     }
@@ -51,7 +54,7 @@ pub(crate) fn read(
         digest.update(&request.payload);
         Asked { ask, request_hmac: digest.finish() }
     });
-    let query = match fields.has_max_tokens {
+    let query = match is_limited {
         true if run.query.len() <= DETACHED_BYTES_MAX => run.query.detached(),
         true => run.query,
         false => with_limit(request, run.max_tokens)?,
@@ -63,20 +66,24 @@ pub(crate) fn read(
         model: run.model,
         max_coefficient: run.max_coefficient,
         prompt_bytes,
-        choices: fields.choices(),
+        prompt_tokens_max: facts.prompt_tokens_max(),
+        choices: facts.choices(),
         // An engine obeys its body, so that is what is reserved, whatever the envelope says.
-        token_limit: fields.max_tokens.unwrap_or(run.max_tokens),
+        token_limit: facts.token_limit(run.max_tokens),
         timeout: Duration::from_millis(run.timeout_ms),
         receipt: run.receipt.map(|ask| ask.id),
     };
     Ok((summary, Body { query, enable_debug: run.enable_debug, receipt }))
 }
 
-fn fields(payload: &Bytes) -> Result<RequestFields, BodyError> {
-    if payload.is_empty() {
-        return Ok(RequestFields { max_tokens: Some(0), has_max_tokens: true, ..RequestFields::default() });
+/// What a request is read as whose endpoint is not known here; its worker refuses it.
+const UNKNOWN: Endpoint = Endpoint::ChatCompletions;
+
+fn facts(endpoint: Endpoint, request: &HttpRequest) -> Result<RequestFacts, BodyError> {
+    if request.payload.is_empty() {
+        return Ok(RequestFacts::of_nothing());
     }
-    RequestFields::read(payload)
+    RequestFacts::read(endpoint, request.header("content-type"), &request.payload)
 }
 
 fn with_limit(request: HttpRequest, max_tokens: u32) -> Result<Sealed, Failure> {
@@ -103,6 +110,7 @@ fn bad_body(error: BodyError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use cocoon_units::Coefficient;
     use cocoon_wire::RequestId;
     use cocoon_wire::message::ReceiptAsk;
@@ -190,11 +198,53 @@ mod tests {
         assert_eq!(asking(body).unwrap().1.receipt, Some(Asked { ask, request_hmac }));
     }
 
+    fn run_at(url: &str, content_type: &str, body: Bytes) -> ClientRun {
+        let headers = vec![("content-type".to_owned(), content_type.to_owned())];
+        let request = HttpRequest { method: "POST".into(), url: url.into(), headers, payload: body };
+        let receipt = Some(ReceiptAsk { id: [1; 32], salt: [2; 32] });
+        ClientRun { query: request.encode().unwrap(), receipt, ..run("{}") }
+    }
+
+    /// What is reserved is what its client holds, by the rules of the endpoint: 60 bytes of a file are 8 prompt tokens.
+    #[test]
+    fn other_endpoints_are_reserved_by_their_own_rules() {
+        let check = |url: &str, content_type: &str, body: &str, prompt: u64, completion: u32| {
+            let run = run_at(url, content_type, Bytes::copy_from_slice(body.as_bytes()));
+            let (summary, passed) = read_run(run).unwrap();
+            assert_eq!((summary.prompt_tokens_max, summary.choices, summary.token_limit), (prompt, 1, completion));
+            assert_eq!(summary.prompt_bytes, body.len() as u64);
+            assert_eq!(HttpRequest::decode(&passed.query).unwrap().payload, body.as_bytes());
+        };
+        let embeddings = r#"{"model":"m","input":["a"],"max_tokens":9}"#;
+        check("/v1/embeddings", "application/json", embeddings, embeddings.len() as u64, 0);
+        let image = r#"{"model":"m","prompt":"a","size":"32x32","n":2}"#;
+        check("/v1/images/generations", "application/json", image, image.len() as u64, 8);
+        let head = "--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+        let form = format!("{head}{}\r\n--X--", "a".repeat(60));
+        let form_type = "multipart/form-data; boundary=X";
+        check("/v1/audio/transcriptions", form_type, &form, form.len() as u64 - 60 + 8, 4);
+    }
+
+    #[test]
+    fn a_form_that_names_another_model() {
+        let part = |value: &str| format!("--X\r\nContent-Disposition: form-data; {value}\r\n");
+        let file = part("name=\"file\"; filename=\"a\"\r\n\r\naudio");
+        let form_type = "multipart/form-data; boundary=X";
+        for (body, ok) in [
+            (part("name=\"model\"\r\n\r\nm") + &file + "--X--", true),
+            (part("name=\"model\"\r\n\r\ndear") + &file + "--X--", false),
+            (part("name=\"model\"\r\n\r\nm") + &part("name=\"model\"\r\n\r\ndear") + &file + "--X--", false),
+            (part("name=\"Model\"\r\n\r\ndear") + &file + "--X--", false),
+        ] {
+            let read = read_run(run_at("/v1/audio/transcriptions", form_type, Bytes::from(body.clone())));
+            assert_eq!(read.is_ok(), ok, "{body}");
+        }
+    }
+
     #[test]
     fn a_body_that_cannot_be_read_is_the_clients_fault() {
         for body in ["", "{", "[]", r#"{"n":1,"n":2}"#, r#"{"n":-1}"#] {
-            let result = fields(&Bytes::from_static(body.as_bytes()));
-            assert_eq!(result.is_ok(), body.is_empty());
+            assert_eq!(read_run(run(body)).is_ok(), body.is_empty());
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A [`Behaviour`] is what tests write, in Rust or as JSON over `POST /__script`; a [`Script`] is
 //! the bytes, boundaries and delays that come out of it.
 
+mod media;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::limits::{GENERATED_TOKENS_MAX, SLOW_EVENT_DELAY};
+use crate::limits::{GENERATED_BYTES_MAX, GENERATED_TOKENS_MAX, SLOW_EVENT_DELAY};
 
 /// What to do with one request.
 ///
@@ -21,7 +23,8 @@ use crate::limits::{GENERATED_TOKENS_MAX, SLOW_EVENT_DELAY};
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Behaviour {
-    /// The built-in completion that fits the request (plain, or streamed when it asks for that).
+    /// The built-in answer that fits the request: a completion (plain, or streamed when it asks for that), embeddings,
+    /// scores, a transcript, images.
     Complete,
     /// One JSON answer with a `Content-Length`. A string `body` is sent as it is.
     Json {
@@ -69,6 +72,13 @@ pub enum Behaviour {
         /// What follows the last byte.
         #[serde(default)]
         ending: Ending,
+    },
+    /// Bytes of every value, which look like events with usage at first.
+    Binary {
+        /// `Content-Type` of the answer.
+        content_type: String,
+        /// How many.
+        length: u32,
     },
     /// A generated stream of `count` tokens in the request's shape, with usage when asked for.
     Tokens {
@@ -233,6 +243,10 @@ impl Behaviour {
                 let steps = events.into_iter().map(|e| step(e.delay_ms, e.data)).collect();
                 Act::Answer(Script { status, headers, ..stream(&content_type, steps, ending) })
             }
+            Self::Binary { content_type, length } => {
+                let length = usize::try_from(length).unwrap_or(0).min(GENERATED_BYTES_MAX);
+                Act::Answer(media::binary(&content_type, length))
+            }
             Self::Tokens { count, delay_ms, force_usage, ending } => {
                 Act::Answer(tokens(request, count.min(GENERATED_TOKENS_MAX), delay_ms, force_usage, ending))
             }
@@ -257,10 +271,13 @@ pub(crate) struct Asked {
     pub(crate) model: String,
     pub(crate) user: Option<String>,
     pub(crate) body_sha256: String,
+    path: String,
+    content_type: String,
+    body: Bytes,
 }
 
 impl Asked {
-    pub(crate) fn read(path: &str, body: &[u8]) -> Self {
+    pub(crate) fn read(path: &str, content_type: &str, body: &Bytes) -> Self {
         let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         Self {
@@ -270,6 +287,9 @@ impl Asked {
             model: text("model").unwrap_or_default(),
             user: text("user"),
             body_sha256: hex(&Sha256::digest(body)),
+            path: path.to_owned(),
+            content_type: content_type.to_owned(),
+            body: body.clone(),
         }
     }
 
@@ -286,6 +306,9 @@ const WORDS: [&str; 8] = ["Hello", " from", " the", " scripted", " engine", ":",
 const PROMPT_TOKENS: u32 = 9;
 
 fn complete(request: &Asked) -> Script {
+    if let Some(script) = media::answer(&request.path, &request.content_type, &request.body) {
+        return script;
+    }
     if request.stream {
         return stream_of(request, &WORDS.map(str::to_owned), 0, request.include_usage, Ending::Finish);
     }

@@ -305,7 +305,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         return connection.write_all(&body).await.is_ok();
     }
     let index = shared.record(request);
-    let asked = Asked::read(&request.path, &request.body);
+    let content_type = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let content_type = content_type.map_or("", |(_, value)| value.as_str());
+    let asked = Asked::read(&request.path, content_type, &request.body);
     let behaviour = shared.state().next_behaviour(&asked);
     let (outcome, keep) = match behaviour.act(&asked) {
         Act::Answer(script) => play(shared, connection, index, &script).await,

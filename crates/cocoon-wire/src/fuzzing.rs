@@ -7,7 +7,7 @@ use crate::message::{
     ClientAnswer, ClientMessage, ClientQuery, ProxyToClient, ProxyToWorker, TokensUsed, WorkerAnswer, WorkerMessage,
     WorkerQuery, decode_handover, encode_handover,
 };
-use crate::openai::{Edits, RequestFields, edit_request};
+use crate::openai::{Edits, Endpoint, RequestFacts, RequestFields, edit_body, edit_request};
 use crate::packet::{FrameDecoder, PacketOut, encode_frame};
 use crate::reader::Reader;
 use crate::usage::{Cost, CostSplicer, SseFilter, UsageReader};
@@ -131,7 +131,7 @@ pub fn usage_reader(data: &[u8]) {
         rest = after;
     }
     split_filtered.extend_from_slice(&split_filter.finish());
-    assert_eq!(whole.usage(), split.usage());
+    assert_eq!(whole.told(), split.told());
     assert_eq!(filtered, split_filtered);
     assert!(filtered.len() <= body.len());
     edits(&Bytes::copy_from_slice(body));
@@ -180,4 +180,25 @@ fn edits(body: &Bytes) {
     assert!(after.has_max_tokens && after.max_tokens.is_some_and(|limit| limit <= 9));
     assert!(!after.stream || after.include_usage);
     assert_eq!((after.timeout_ms, after.max_coefficient), (None, None));
+}
+
+/// Reads a form whose boundary is `XX`; one that was edited is read as the same, without what was taken out.
+pub fn form(body: &[u8]) {
+    const TYPE: Option<&str> = Some("multipart/form-data; boundary=XX");
+    let body = Bytes::copy_from_slice(body);
+    let edits = Edits { strip_cocoon_fields: true, include_usage: true, ..Edits::default() };
+    for endpoint in [Endpoint::Transcriptions, Endpoint::ImageEdits] {
+        let Ok(before) = RequestFacts::read(endpoint, TYPE, &body) else { continue };
+        let edited = edit_body(endpoint, TYPE, &body, &edits);
+        let Some(edited) = edited.ok() else { unreachable!("a form that can be read can be edited") };
+        let Ok(after) = RequestFacts::read(endpoint, TYPE, &edited) else {
+            unreachable!("an edited form can be read");
+        };
+        assert_eq!(before.fields.model, after.fields.model);
+        assert_eq!((after.fields.timeout_ms, after.fields.max_coefficient), (None, None));
+        assert!(!after.fields.stream || after.fields.include_usage || endpoint == Endpoint::ImageEdits);
+        let before = before.of_edited(&edited);
+        let bounds = |facts: &RequestFacts| (facts.prompt_tokens_max(), facts.token_limit(0), facts.choices());
+        assert_eq!(bounds(&before), bounds(&after), "an edit changes nothing but the length");
+    }
 }

@@ -28,12 +28,27 @@ pub const FRAGMENT_MAX: usize = 64 * 1024;
 pub const ANSWER_PART_MAX: usize = FRAGMENT_MAX - 1024;
 
 /// Longest whole message, assembled from fragments: one request body and its envelope.
-pub const MESSAGE_MAX: usize = REQUEST_BODY_MAX + HTTP_HEAD_MAX + 8 * 1024;
+pub const MESSAGE_MAX: usize = UPLOAD_BODY_MAX + HTTP_HEAD_MAX + 8 * 1024;
 
-/// Longest request body that is read or edited.
+/// Longest request body of JSON that is read or edited.
 ///
 /// Sixteen MiB hold a long context several times over, or a dozen images as data URLs.
 pub const REQUEST_BODY_MAX: usize = 16 * 1024 * 1024;
+
+/// Longest form with files in it: the 25 MiB of one audio file that OpenAI takes, and the fields around it.
+pub const UPLOAD_BODY_MAX: usize = 26 * 1024 * 1024;
+
+/// Most parts of a form; the API has some twenty fields, and lists of a few more.
+pub const MULTIPART_PARTS_MAX: usize = 64;
+
+/// Longest head of one part: three headers, and the name of a file.
+pub const MULTIPART_HEAD_MAX: usize = 4 * 1024;
+
+/// Longest name of a form field.
+pub const MULTIPART_NAME_MAX: usize = 64;
+
+/// Longest boundary (RFC 2046, section 5.1.1).
+pub const MULTIPART_BOUNDARY_MAX: usize = 70;
 
 /// Most items of one TL vector.
 ///
@@ -159,5 +174,6 @@ const _: () = assert!(ATTEST_TEXT_MAX < ATTEST_VERDICT_MAX);
 const _: () = assert!(ATTEST_EVIDENCE_MAX < FRAME_LEN_MAX);
 const _: () = assert!(ANSWER_PART_MAX < FRAGMENT_MAX);
 const _: () = assert!(FRAGMENT_MAX < FRAME_LEN_MAX);
-const _: () = assert!(REQUEST_BODY_MAX < MESSAGE_MAX);
+const _: () = assert!(REQUEST_BODY_MAX < UPLOAD_BODY_MAX);
+const _: () = assert!(UPLOAD_BODY_MAX < MESSAGE_MAX);
 const _: () = assert!(ANSWER_DEPTH_MAX <= 128);

@@ -1,5 +1,9 @@
 //! The few fields of a request body that this layer reads, and the few edits it makes.
 //!
+//! - [`Endpoint`]: what can be asked for at all, and whether its body is JSON or a form.
+//! - [`RequestFacts`]: what a request to any of them says, what it may use at most, and what counts where an engine does not.
+//! - [`RequestFields`] and [`edit_request`]: bodies of JSON; [`edit_body`] is either.
+//!
 //! A body is read once, strictly, into spans; edits splice around them, so every other byte of the
 //! app's body reaches the engine as it was sent.
 //! It is not a schema: fields that nobody here needs pass unread.
@@ -12,6 +16,11 @@
 //! gives it by another name than `max_tokens` gets that one too: what is paid for is what any engine keeps to.
 
 mod edit;
+mod endpoint;
+mod facts;
+mod form;
+mod media;
+mod multipart;
 mod prompt;
 mod read;
 
@@ -21,7 +30,14 @@ use thiserror::Error;
 
 use crate::json::JsonError;
 
-pub use edit::{Edits, edit_request};
+pub use edit::{Edits, edit_body, edit_request};
+pub use endpoint::{BodyKind, Endpoint};
+pub use facts::RequestFacts;
+pub use media::{AUDIO_TOKENS_PER_SECOND, MediaSize};
+pub use multipart::multipart_type;
+
+/// The form field by which streams of transcripts are asked for their usage.
+const STREAM_USAGE: &str = "stream_include_usage";
 
 /// What the network needs to know of a request body.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +46,7 @@ pub struct RequestFields {
     pub model: Option<String>,
     /// `stream`; absent and null mean false.
     pub stream: bool,
-    /// `stream_options.include_usage`: whether the app wants the usage event.
+    /// `stream_options.include_usage`, in forms `stream_include_usage`: whether the app wants the usage event.
     pub include_usage: bool,
     /// The token limit of one choice, by whichever of the names `max_tokens`, `max_completion_tokens`,
     /// `max_output_tokens`, `n_predict` it is given.
@@ -134,6 +150,25 @@ pub enum BodyError {
         /// What it should be.
         expected: &'static str,
     },
+    /// Not a form where one is needed.
+    #[error("the content type must be `multipart/form-data` with one boundary")]
+    NotMultipart,
+    /// A form that two readers could take for different things.
+    #[error("the multipart body is refused: {fault} (at byte {offset})")]
+    Multipart {
+        /// Where.
+        offset: usize,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// Something that this network does not do.
+    #[error("`{field}`: {reason}")]
+    Unsupported {
+        /// Which field.
+        field: &'static str,
+        /// Why not, and what to do instead.
+        reason: &'static str,
+    },
     /// Two token limits: engines disagree on which of them counts.
     #[error("`{field}` and `{other}` are both given and differ: give one token limit")]
     LimitsDiffer {
@@ -142,6 +177,18 @@ pub enum BodyError {
         /// The one before.
         other: &'static str,
     },
+}
+
+impl BodyError {
+    /// The field that is to blame, if it is one.
+    #[must_use]
+    pub const fn field(&self) -> Option<&'static str> {
+        if let Self::BadField { field, .. } | Self::LimitsDiffer { field, .. } | Self::Unsupported { field, .. } = *self
+        {
+            return Some(field);
+        }
+        None
+    }
 }
 
 impl From<JsonError> for BodyError {

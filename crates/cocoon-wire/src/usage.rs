@@ -40,6 +40,17 @@ pub struct UsageReader {
     scanner: Scanner,
 }
 
+/// Everything that an engine may say of what it used; which of it counts depends on what was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// As [`UsageReader::usage`].
+    pub usage: Option<Usage>,
+    /// `usage.total_tokens`: rerankers say no more than that.
+    pub total: Option<u64>,
+    /// Length of audio, in whole seconds begun: `usage.seconds`, or `duration` at the top of a verbose transcript.
+    pub seconds: Option<u64>,
+}
+
 /// How the JSON lies in the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Form {
@@ -112,6 +123,14 @@ impl UsageReader {
             completion: counts.completion.unwrap_or(0),
             reasoning: counts.reasoning.unwrap_or(0),
         })
+    }
+
+    /// All that was said so far.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        let counts = self.scanner.counts();
+        let seconds = counts.seconds.or_else(|| self.scanner.duration());
+        Told { usage: self.usage(), total: counts.total, seconds }
     }
 
     /// Whether a usage object held counts that are none: negative, fractional, beyond 63 bits.

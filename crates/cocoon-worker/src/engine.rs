@@ -3,9 +3,9 @@
 //! - [`openai_http`]: any server with the OpenAI API: vLLM, SGLang, llama.cpp, Ollama.
 //! - `embedded`: the engine in this process (feature `engine-embedded`).
 //!
-//! An engine gets a [`Route`] from a closed list, two media types and a body, and gives back a
-//! status, a media type and a body. Nothing else crosses this line in either direction, so no header
-//! or path of an app can reach an engine.
+//! An engine gets a [`Route`] from a closed list (`cocoon_wire::openai::Endpoint`), two media types and a body, and gives
+//! back a status, a media type and a body. Nothing else crosses this line in either direction, so no header or path of an
+//! app can reach an engine.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,6 +20,8 @@ use crate::error::EngineError;
 #[cfg(feature = "engine-embedded")]
 pub mod embedded;
 pub mod openai_http;
+
+pub use cocoon_wire::openai::Endpoint as Route;
 
 /// An inference engine.
 #[async_trait]
@@ -71,43 +73,6 @@ pub struct EngineLoad {
     pub slots: Option<u32>,
 }
 
-/// The only things an engine can be asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// `POST /v1/chat/completions`
-    ChatCompletions,
-    /// `POST /v1/completions`
-    Completions,
-    /// `GET /v1/models`
-    Models,
-}
-
-impl Route {
-    /// The route that a method and a URL name, compared byte for byte.
-    ///
-    /// Queries, fragments, absolute URLs, dots and percent signs name nothing: there is no
-    /// normalisation that could differ from the engine's.
-    #[must_use]
-    pub fn parse(method: &str, url: &str) -> Option<Self> {
-        match (method, url) {
-            ("POST", "/v1/chat/completions") => Some(Self::ChatCompletions),
-            ("POST", "/v1/completions") => Some(Self::Completions),
-            ("GET", "/v1/models") => Some(Self::Models),
-            _ => None,
-        }
-    }
-
-    /// Its path.
-    #[must_use]
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "/v1/chat/completions",
-            Self::Completions => "/v1/completions",
-            Self::Models => "/v1/models",
-        }
-    }
-}
-
 /// One request for an engine.
 #[derive(Debug, Clone)]
 pub struct EngineRequest {
@@ -119,7 +84,7 @@ pub struct EngineRequest {
     pub accept: Option<String>,
     /// The body, which already holds the token limit.
     pub body: Sealed,
-    /// Most tokens of one choice.
+    /// Most tokens of one choice; none where the route has no token limit.
     pub token_limit: Option<u32>,
 }
 
@@ -140,53 +105,5 @@ pub struct EngineAnswer {
 impl fmt::Debug for EngineAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EngineAnswer").field("status", &self.status).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn path_traversal_and_engine_internals_name_no_route() {
-        for url in [
-            "/metrics",
-            "/slots",
-            "/props",
-            "/tokenize",
-            "/health",
-            "/v1/chat/completions/",
-            "//v1/chat/completions",
-            "/v1/../metrics",
-            "/v1/chat/completions/../../../metrics",
-            "/v1/%2e%2e/metrics",
-            "/v1/chat%2fcompletions",
-            "/v1/chat/completions?x=1",
-            "/v1/chat/completions#x",
-            "http://127.0.0.1/v1/chat/completions",
-            "/V1/chat/completions",
-            "/v1/chat/completions\r\nX: y",
-            " /v1/chat/completions",
-            "*",
-            "",
-            "/v1/chat/completions\0",
-            "\\v1\\chat\\completions",
-            "/v1/models/../../metrics",
-        ] {
-            for method in ["POST", "GET", "CONNECT", "DELETE"] {
-                assert_eq!(Route::parse(method, url), None, "{method} {url:?}");
-            }
-        }
-        assert_eq!(Route::parse("GET", "/v1/chat/completions"), None);
-        assert_eq!(Route::parse("POST", "/v1/models"), None);
-        assert_eq!(Route::parse("post", "/v1/completions"), None);
-    }
-
-    #[test]
-    fn routes_name_their_own_paths() {
-        for (method, route) in [("POST", Route::ChatCompletions), ("POST", Route::Completions), ("GET", Route::Models)]
-        {
-            assert_eq!(Route::parse(method, route.path()), Some(route));
-        }
     }
 }

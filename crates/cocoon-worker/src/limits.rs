@@ -112,6 +112,18 @@ pub(crate) const EMBEDDED_INLINE_BYTES_MAX: usize = 16 << 10;
 #[cfg(feature = "engine-embedded")]
 pub(crate) const EMBEDDED_CHOICES_MAX: u32 = 8;
 
+/// Most functions that a request to the embedded engine may offer, as in the OpenAI API.
+#[cfg(feature = "engine-embedded")]
+pub(crate) const EMBEDDED_TOOLS_MAX: usize = 128;
+
+/// Longest name of a function, as in the OpenAI API.
+#[cfg(feature = "engine-embedded")]
+pub(crate) const EMBEDDED_TOOL_NAME_MAX: usize = 64;
+
+/// Vectors in one piece of an answer: some 40 kB of text, which is a part of an answer or two.
+#[cfg(feature = "engine-embedded")]
+pub(crate) const EMBEDDED_VECTORS_PER_PIECE: usize = 8;
+
 const _: () = assert!(WHOLE_ANSWER_MAX < ANSWER_PART_MAX);
 
 /// Receipts that are kept for one proxy: at its bound of 180 seconds unsigned, 150 requests a second for three minutes.

@@ -38,6 +38,10 @@ impl KeepAlive {
         self.pinged = false;
     }
 
+    pub(super) fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         let patience = match (self.side, self.pinged) {
             (Side::Dialer, false) => PING_AFTER,

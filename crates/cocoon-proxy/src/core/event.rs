@@ -195,8 +195,10 @@ pub struct RunQuery {
     pub model: String,
     /// The client's price cap.
     pub max_coefficient: Coefficient,
-    /// Bytes of the body; no prompt has more tokens than bytes, the template's aside.
+    /// Bytes of the body, which is held until its answer begins.
     pub prompt_bytes: u64,
+    /// Prompt tokens at most, less the margin for a template.
+    pub prompt_tokens_max: u64,
     /// How many answers are generated: the larger of `n` and `best_of`.
     pub choices: u32,
     /// Most tokens of one answer.

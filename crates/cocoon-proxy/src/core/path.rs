@@ -75,7 +75,7 @@ impl Core {
             return Err(refusal::overloaded(expected));
         }
         let completion = u64::from(query.choices).saturating_mul(u64::from(query.token_limit));
-        let tokens = most_tokens(query.prompt_bytes, completion, &self.config.multipliers, query.max_coefficient)
+        let tokens = most_tokens(query.prompt_tokens_max, completion, &self.config.multipliers, query.max_coefficient)
             .ok_or_else(refusal::unpayable)?;
         match self.ledger.reserve(payer, tokens) {
             Ok(reservation) => Ok((model, reservation)),

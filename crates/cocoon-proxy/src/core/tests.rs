@@ -147,6 +147,7 @@ fn query(key: u64) -> RunQuery {
         model: "m".into(),
         max_coefficient: Coefficient::from_thousandths(2_000),
         prompt_bytes: 100,
+        prompt_tokens_max: 100,
         choices: 1,
         token_limit: 50,
         timeout: Duration::from_secs(60),

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::BodyError;
-use super::read::{RequestBody, StreamOptions};
+use super::multipart::Form;
+use super::read::{COCOON_FIELDS, RequestBody, StreamOptions};
+use super::{BodyError, BodyKind, Endpoint, STREAM_USAGE};
 
 /// What to change in a request body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,46 @@ pub fn edit_request(body: &Bytes, edits: &Edits) -> Result<Bytes, BodyError> {
         include_usage(&request, &mut splices);
     }
     Ok(apply(body, splices))
+}
+
+/// Changes the body of a request to an endpoint, as far as that endpoint has what is to be changed.
+///
+/// Only chat and completions have token limits and stream options. Streams of audio say what they used when a form field
+/// asks for it.
+///
+/// # Errors
+///
+/// See [`BodyError`].
+pub fn edit_body(
+    endpoint: Endpoint,
+    content_type: Option<&str>,
+    body: &Bytes,
+    edits: &Edits,
+) -> Result<Bytes, BodyError> {
+    match endpoint.body() {
+        BodyKind::None => Ok(body.clone()),
+        BodyKind::Json if endpoint.has_token_limit() => edit_request(body, edits),
+        BodyKind::Json => {
+            edit_request(body, &Edits { strip_cocoon_fields: edits.strip_cocoon_fields, ..Edits::default() })
+        }
+        BodyKind::Multipart => edit_form(endpoint, content_type.unwrap_or_default(), body, edits),
+    }
+}
+
+fn edit_form(endpoint: Endpoint, content_type: &str, body: &Bytes, edits: &Edits) -> Result<Bytes, BodyError> {
+    let form = Form::read(content_type, body)?;
+    let fields = super::form::read(&form)?.fields;
+    let is_audio = matches!(endpoint, Endpoint::Transcriptions | Endpoint::Translations);
+    let adds_usage = edits.include_usage && is_audio && fields.stream && !fields.include_usage;
+    let mut strip = Vec::new();
+    if edits.strip_cocoon_fields {
+        strip.extend(COCOON_FIELDS);
+    }
+    if adds_usage {
+        // One that says no makes room for one that says yes.
+        strip.push(STREAM_USAGE);
+    }
+    Ok(form.edited(body, &strip, adds_usage.then_some((STREAM_USAGE, "true"))))
 }
 
 /// Bytes to put in the place of others.

@@ -42,7 +42,9 @@ impl Visitor for Survey {
             (_, "image_url" | "video_url" | "audio_url" | "file_url") | (Role::Media, "url") => Role::Media,
             (Role::Text, _) | (Role::Body, "tools" | "functions") | (Role::Messages, "tool_calls") => Role::Text,
             (Role::Body, "messages") => Role::Messages,
-            (Role::Body, "prompt" | "suffix") | (Role::Messages, "content") | (Role::Content, "text") => Role::Content,
+            (Role::Body, "prompt" | "suffix" | "input" | "query" | "documents")
+            | (Role::Messages, "content")
+            | (Role::Content, "text") => Role::Content,
             (Role::Plain | Role::Body | Role::Messages | Role::Content | Role::Media, _) => Role::Plain,
         }
     }
@@ -106,6 +108,16 @@ fn count_numbers(raw: &str) -> Result<u64, BodyError> {
 
 fn is_number(raw: &str) -> bool {
     raw.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// How many items a JSON array has; `None` for anything else.
+pub(super) fn count_items(raw: &str) -> Result<Option<u64>, BodyError> {
+    if !raw.starts_with('[') {
+        return Ok(None);
+    }
+    let mut items = 0u64;
+    each_item(raw, &mut |_| items = items.saturating_add(1))?;
+    Ok(Some(items))
 }
 
 fn each_item(raw: &str, on_item: &mut dyn FnMut(&str)) -> Result<(), BodyError> {

@@ -12,7 +12,7 @@ use crate::json::{Json, Member};
 use crate::limits::{JSON_MEMBERS_MAX, REQUEST_BODY_MAX, TIMEOUT_MS_MAX};
 
 /// Fields that the original's client takes out before it forwards a body.
-const COCOON_FIELDS: [&str; 4] = ["max_coefficient", "timeout", "enable_debug", "request_guid"];
+pub(super) const COCOON_FIELDS: [&str; 4] = ["max_coefficient", "timeout", "enable_debug", "request_guid"];
 
 /// Fields that decide what an answer costs. An engine that compares keys without regard to case would read them twice.
 const SPELLED_FIELDS: [&str; 12] = [
@@ -30,6 +30,24 @@ const SPELLED_FIELDS: [&str; 12] = [
     "prompt_embeds",
 ];
 
+/// Fields that decide what some endpoint costs, or where its engine would fetch from. Chat bodies may have them in any
+/// letters; whoever reads them asks with [`RequestBody::extra`].
+const EXTRA_FIELDS: [&str; 13] = [
+    "query",
+    "documents",
+    "size",
+    "response_format",
+    "image",
+    "images",
+    "image[]",
+    "mask",
+    "url",
+    "width",
+    "height",
+    "input_image",
+    "input_images",
+];
+
 /// A body's fields, and where what may be edited lies.
 pub(super) struct RequestBody {
     pub(super) fields: RequestFields,
@@ -42,6 +60,10 @@ pub(super) struct RequestBody {
     /// A `max_tokens` that is there and null.
     pub(super) null_max_tokens: Option<Range<usize>>,
     pub(super) stream_options: StreamOptions,
+    /// Those of [`EXTRA_FIELDS`] that are there and not null, with their values.
+    extras: Vec<(&'static str, Range<usize>)>,
+    /// One of them, spelled otherwise.
+    misspelled: Option<&'static str>,
     /// Whether `fields.prompts` is counted rather than taken for granted.
     has_prompts: bool,
 }
@@ -98,6 +120,8 @@ impl RequestBody {
             limits: Vec::new(),
             null_max_tokens: None,
             stream_options: StreamOptions::Absent,
+            extras: Vec::new(),
+            misspelled: None,
             has_prompts: false,
         };
         request.fields.has_remote_image = survey.has_remote_image;
@@ -141,10 +165,28 @@ impl RequestBody {
             "timeout" => fields.timeout_ms = read_seconds("timeout", raw)?,
             "enable_debug" => fields.enable_debug = read_bool("enable_debug", raw)?,
             "request_guid" => fields.request_guid = read_text("request_guid", raw)?,
-            _ => {}
+            key => self.take_extra(key, raw, &member.value),
         }
         self.members.push(Span { whole: member.whole.clone(), is_cocoon_field: COCOON_FIELDS.contains(&key.as_ref()) });
         Ok(())
+    }
+
+    fn take_extra(&mut self, key: &str, raw: &str, value: &Range<usize>) {
+        match EXTRA_FIELDS.into_iter().find(|name| *name == key) {
+            Some(name) if raw != "null" => self.extras.push((name, value.clone())),
+            Some(_) => {}
+            None => self.misspelled = self.misspelled.or_else(|| misspelled(key, &EXTRA_FIELDS)),
+        }
+    }
+
+    /// Where the value of one of [`EXTRA_FIELDS`] lies.
+    pub(super) fn extra(&self, name: &str) -> Option<Range<usize>> {
+        self.extras.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    }
+
+    /// Refuses an extra field in other letters than lower case.
+    pub(super) fn check_extras(&self) -> Result<(), BodyError> {
+        self.misspelled.map_or(Ok(()), |field| Err(bad_field(field, SPELLED)))
     }
 
     fn take_limit(&mut self, name: &'static str, raw: &str, value: &Range<usize>) -> Result<(), BodyError> {
@@ -222,20 +264,29 @@ fn read_members<'a>(json: &mut Json<'a>, survey: &mut Survey, role: Role) -> Res
 
 /// Refuses `Max_Tokens` and the like.
 fn check_spelling(key: &str) -> Result<(), BodyError> {
+    match misspelled(key, &SPELLED_FIELDS) {
+        Some(field) => Err(bad_field(field, SPELLED)),
+        None => Ok(()),
+    }
+}
+
+const SPELLED: &str = "spelled in lower case";
+
+/// The field that a reader without regard to case takes a key for, which is in other letters than that field's.
+fn misspelled(key: &str, fields: &[&'static str]) -> Option<&'static str> {
     if key.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'0'..=b'9')) {
-        return Ok(());
+        return None;
     }
     // The Kelvin sign becomes a k here; a long s is one letter of its own, and yet another case of s.
     let folded = key.to_lowercase().replace('\u{17f}', "s");
-    let field = SPELLED_FIELDS.into_iter().find(|field| *field == folded);
-    field.map_or(Ok(()), |field| Err(bad_field(field, "spelled in lower case")))
+    fields.iter().find(|field| **field == folded && **field != key).copied()
 }
 
-const fn bad_field(field: &'static str, expected: &'static str) -> BodyError {
+pub(super) const fn bad_field(field: &'static str, expected: &'static str) -> BodyError {
     BodyError::BadField { field, expected }
 }
 
-fn read_bool(field: &'static str, raw: &str) -> Result<bool, BodyError> {
+pub(super) fn read_bool(field: &'static str, raw: &str) -> Result<bool, BodyError> {
     match raw {
         "true" => Ok(true),
         "false" | "null" => Ok(false),
@@ -243,19 +294,19 @@ fn read_bool(field: &'static str, raw: &str) -> Result<bool, BodyError> {
     }
 }
 
-fn read_count(field: &'static str, raw: &str) -> Result<Option<u32>, BodyError> {
+pub(super) fn read_count(field: &'static str, raw: &str) -> Result<Option<u32>, BodyError> {
     if raw == "null" {
         return Ok(None);
     }
     raw.parse().map(Some).map_err(|_| bad_field(field, "a whole number from 0 to 4294967295"))
 }
 
-fn read_choices(field: &'static str, raw: &str) -> Result<u32, BodyError> {
+pub(super) fn read_choices(field: &'static str, raw: &str) -> Result<u32, BodyError> {
     let choices = read_count(field, raw)?.unwrap_or(1);
     if choices == 0 { Err(bad_field(field, "a whole number from 1 on")) } else { Ok(choices) }
 }
 
-fn read_seconds(field: &'static str, raw: &str) -> Result<Option<u64>, BodyError> {
+pub(super) fn read_seconds(field: &'static str, raw: &str) -> Result<Option<u64>, BodyError> {
     if raw == "null" {
         return Ok(None);
     }
@@ -269,7 +320,7 @@ fn read_seconds(field: &'static str, raw: &str) -> Result<Option<u64>, BodyError
     Ok(Some(ms.min(TIMEOUT_MS_MAX)))
 }
 
-fn read_text(field: &'static str, raw: &str) -> Result<Option<String>, BodyError> {
+pub(super) fn read_text(field: &'static str, raw: &str) -> Result<Option<String>, BodyError> {
     match raw.as_bytes().first() {
         Some(b'"') => Ok(Some(Json::at(raw, 0).string()?.decode().into_owned())),
         Some(b'n') => Ok(None),

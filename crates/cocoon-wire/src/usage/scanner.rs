@@ -15,6 +15,9 @@ pub(super) struct Counts {
     pub(super) cached: Option<u64>,
     pub(super) completion: Option<u64>,
     pub(super) reasoning: Option<u64>,
+    pub(super) total: Option<u64>,
+    /// Rounded up.
+    pub(super) seconds: Option<u64>,
 }
 
 impl Counts {
@@ -28,6 +31,8 @@ impl Counts {
         self.cached = later.cached.or(self.cached);
         self.completion = later.completion.or(self.completion);
         self.reasoning = later.reasoning.or(self.reasoning);
+        self.total = later.total.or(self.total);
+        self.seconds = later.seconds.or(self.seconds);
     }
 }
 
@@ -81,6 +86,10 @@ enum Key {
     CompletionDetails,
     Cached,
     Reasoning,
+    Total,
+    Seconds,
+    /// At the top of a transcript.
+    Duration,
     Cost(CostField),
 }
 
@@ -96,6 +105,9 @@ impl Key {
             b"completion_tokens_details" | b"output_tokens_details" => Self::CompletionDetails,
             b"cached_tokens" => Self::Cached,
             b"reasoning_tokens" => Self::Reasoning,
+            b"total_tokens" => Self::Total,
+            b"seconds" => Self::Seconds,
+            b"duration" => Self::Duration,
             b"prompt_total_cost" => Self::Cost(CostField::Prompt),
             b"completion_total_cost" => Self::Cost(CostField::Completion),
             b"total_cost" => Self::Cost(CostField::Total),
@@ -131,10 +143,60 @@ enum State {
     KeyText,
     /// In a number that may matter, with its value so far (none: not a count).
     Number(Option<u64>),
+    /// In a number of seconds.
+    Seconds(Seconds),
     /// In a number or word that does not matter.
     Word,
     /// Nested too deeply, or not JSON: blind until the next document.
     Blind,
+}
+
+/// A number of seconds so far; some engines write it as a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seconds {
+    /// None: not a number of seconds.
+    whole: Option<u64>,
+    part: Part,
+    is_quoted: bool,
+}
+
+/// Where in it a byte stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Start,
+    Whole,
+    /// Behind the point, where only zeros have come.
+    Fraction,
+    /// Behind the point, and it counts as a second more.
+    RoundsUp,
+}
+
+impl Seconds {
+    const fn new(is_quoted: bool) -> Self {
+        Self { whole: None, part: Part::Start, is_quoted }
+    }
+
+    fn push(&mut self, byte: u8) {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte.wrapping_sub(b'0')));
+        match (self.part, digit) {
+            (Part::Start, _) => {
+                self.whole = digit;
+                self.part = Part::Whole;
+            }
+            (Part::Whole, Some(digit)) => {
+                self.whole = self.whole.and_then(|whole| whole.checked_mul(10)?.checked_add(digit));
+            }
+            (Part::Whole, None) if byte == b'.' => self.part = Part::Fraction,
+            (Part::Fraction, Some(0)) | (Part::RoundsUp, Some(_)) => {}
+            (Part::Fraction, Some(_)) => self.part = Part::RoundsUp,
+            (Part::Whole | Part::Fraction | Part::RoundsUp, None) => self.whole = None,
+        }
+    }
+
+    fn rounded_up(self) -> Option<u64> {
+        let whole = self.whole.filter(|&whole| i64::try_from(whole).is_ok());
+        whole.map(|whole| whole.saturating_add(u64::from(self.part == Part::RoundsUp)))
+    }
 }
 
 /// See the module.
@@ -158,6 +220,8 @@ pub(super) struct Scanner {
     in_cost: bool,
     edge: Option<Edge>,
     counts: Counts,
+    /// Of a verbose transcript.
+    duration: Option<u64>,
     is_malformed: bool,
     // What the filter asks about the current document.
     choices: Choices,
@@ -175,10 +239,15 @@ impl Scanner {
         self.is_malformed
     }
 
+    /// Seconds of a verbose transcript, rounded up.
+    pub(super) const fn duration(&self) -> Option<u64> {
+        self.duration
+    }
+
     /// Forgets the current document, whole or not, but not the counts.
     pub(super) fn next_document(&mut self) {
-        let (counts, is_malformed) = (self.counts, self.is_malformed);
-        *self = Self { counts, is_malformed, ..Self::default() };
+        let Self { counts, duration, is_malformed, .. } = *self;
+        *self = Self { counts, duration, is_malformed, ..Self::default() };
     }
 
     /// Whether what came since the last document is one whole object with `choices: []` and a
@@ -239,6 +308,13 @@ impl Scanner {
                         left
                     }
                 }
+                State::Seconds(seconds) => {
+                    if self.seconds_byte(seconds, byte) {
+                        rest
+                    } else {
+                        left
+                    }
+                }
                 State::Word => {
                     if is_end_of_word(byte) {
                         self.state = State::Between;
@@ -292,7 +368,7 @@ impl Scanner {
             b'"' => {
                 self.value_starts();
                 self.scalar_at_top();
-                self.state = State::Text;
+                self.state = if self.is_time() { State::Seconds(Seconds::new(true)) } else { State::Text };
             }
             _ => {
                 self.value_starts();
@@ -324,6 +400,11 @@ impl Scanner {
     fn scalar(&mut self, byte: u8) {
         let is_count = self.counter().is_some();
         self.state = match byte {
+            b'0'..=b'9' if self.is_time() => {
+                let mut seconds = Seconds::new(false);
+                seconds.push(byte);
+                State::Seconds(seconds)
+            }
             b'0'..=b'9' if is_count => State::Number(Some(u64::from(byte.wrapping_sub(b'0')))),
             b'-' if is_count => State::Number(None),
             _ => State::Word,
@@ -347,10 +428,37 @@ impl Scanner {
         true
     }
 
+    /// Whether the value of the current key is a time.
+    fn is_time(&self) -> bool {
+        matches!((self.place(), self.key), (Place::Usage, Key::Seconds) | (Place::Top, Key::Duration))
+    }
+
+    /// Takes a byte into the number of seconds, or ends it before a byte that is none of it.
+    fn seconds_byte(&mut self, mut seconds: Seconds, byte: u8) -> bool {
+        let ends = if seconds.is_quoted { byte == b'"' } else { is_end_of_word(byte) };
+        if ends {
+            let place = if self.place() == Place::Top { &mut self.duration } else { &mut self.open.seconds };
+            *place = seconds.rounded_up().or(*place);
+            self.state = State::Between;
+            self.value_ends();
+            return seconds.is_quoted;
+        }
+        if seconds.is_quoted && byte == b'\\' {
+            self.state = State::TextEscape;
+            return true;
+        }
+        seconds.push(byte);
+        self.state = State::Seconds(seconds);
+        true
+    }
+
     /// A whole number that stands behind a key of interest.
     fn count(&mut self, value: Option<u64>) {
+        let is_sum = self.key == Key::Total;
         match (value, self.counter()) {
             (Some(_), Some(counter)) => *counter = value,
+            // The sum says nothing that the others do not.
+            (None, _) if is_sum => {}
             (None, _) => self.open_is_malformed = true,
             (Some(_), None) => {}
         }
@@ -363,6 +471,7 @@ impl Scanner {
             (Place::Usage, Key::Completion) => Some(&mut self.open.completion),
             (Place::PromptDetails, Key::Cached) => Some(&mut self.open.cached),
             (Place::CompletionDetails, Key::Reasoning) => Some(&mut self.open.reasoning),
+            (Place::Usage, Key::Total) => Some(&mut self.open.total),
             _ => None,
         }
     }

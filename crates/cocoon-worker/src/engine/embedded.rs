@@ -1,15 +1,21 @@
-//! The engine in this process: `cocoon-llm` behind the OpenAI API's chat and plain completions.
+//! The engine in this process: `cocoon-llm` behind the OpenAI API's chat and plain completions, and behind its
+//! embeddings ([`EmbeddedEmbeddings`]).
 //!
-//! 1. `request`: the body becomes one generation per choice, or an OpenAI-shaped 400 that names what
-//!    is not supported (tools, JSON schemas, images), so that nothing is silently ignored that would
-//!    change an answer. Unknown fields are ignored.
-//! 2. The model's thread hands pieces of text to a channel that has room for every token.
-//! 3. `answer`: pieces become events of a stream, or one document at the end.
+//! 1. `request`: the body becomes a generation, or an OpenAI-shaped 400 that names what is not supported
+//!    (images, several prompts), so that nothing is silently ignored that would change an answer.
+//!    Unknown fields are ignored.
+//! 2. A schema that the answer must keep, of `response_format` or of a call that is demanded, is compiled
+//!    off the event loop; one that cannot be is a 400 with the reason.
+//! 3. The model's thread hands pieces of text to a channel that has room for every token. Several answers
+//!    (`n`) share the work on their prompt, which counts once.
+//! 4. `answer`: pieces become events of a stream, or one document at the end; calls of tools are told
+//!    from text.
 //!
 //! Dropping the answer drops the tickets, which ends the generations before their next token.
 //! Sequences never share a cache, so nobody can measure what others asked.
 
 mod answer;
+mod embeddings;
 mod request;
 
 use std::fmt;
@@ -18,12 +24,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cocoon_llm::{Generated, Llm, Piece, SubmitError, Ticket, TokenSink};
+use cocoon_llm::{ConstraintError, Generated, Llm, Piece, SubmitError, Ticket, TokenSink};
 use cocoon_units::Clock;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
 use self::answer::{Document, Events, Shape};
+pub use self::embeddings::EmbeddedEmbeddings;
 use self::request::{Asked, Refusal};
 use super::{Engine, EngineAnswer, EngineLoad, EngineModel, EngineRequest, Health, Route};
 use crate::error::EngineError;
@@ -45,19 +52,22 @@ impl Embedded {
     }
 
     async fn generate(&self, request: EngineRequest) -> Result<EngineAnswer, EngineError> {
-        let asked = match self.read(request).await? {
+        let mut asked = match self.read(request).await? {
             Ok(asked) => asked,
             Err(refusal) => return Ok(refusal.into()),
         };
+        if let Err(refusal) = self.constrain(&mut asked).await? {
+            return Ok(refusal.into());
+        }
         let shape = Shape {
             route: asked.route,
             id: answer::fresh_id(asked.route),
             created: self.clock.unix_now().as_secs(),
             model: asked.model.clone().unwrap_or_else(|| self.model.clone()),
+            reading: asked.reading.clone(),
             llm: self.llm.clone(),
         };
-        let choices = asked.generations.len();
-        let (streamed, include_usage) = (asked.stream, asked.include_usage);
+        let (choices, streamed, include_usage) = (asked.choices, asked.stream, asked.include_usage);
         let generation = match self.submit(asked) {
             Ok(generation) => generation,
             Err(SubmitError::Busy) => return Err(EngineError::EngineOverloaded),
@@ -83,18 +93,28 @@ impl Embedded {
             .map_err(|_| EngineError::Internal("reading a prompt panicked"))
     }
 
-    fn submit(&self, asked: Asked) -> Result<Generation, SubmitError> {
-        let room: usize = asked.generations.iter().map(|one| one.max_tokens as usize + SPARE_MESSAGES).sum();
-        let context = self.llm.info().context_tokens as usize + SPARE_MESSAGES;
-        let (sender, messages) = mpsc::channel(room.min(context.saturating_mul(asked.generations.len())));
-        let submit = |(index, one)| self.llm.submit(one, Sink { index, messages: sender.clone() });
-        let tickets = asked.generations.into_iter().enumerate().map(submit).collect::<Result<_, _>>()?;
-        Ok(Generation { messages, _tickets: tickets })
+    /// Binds the generation to its schema, if it has one.
+    async fn constrain(&self, asked: &mut Asked) -> Result<Result<(), Refusal>, EngineError> {
+        let Some(mut schema) = asked.schema.take() else { return Ok(Ok(())) };
+        let (llm, value, unknown) = (self.llm.clone(), schema.value.take(), schema.unknown);
+        let compiled = tokio::task::spawn_blocking(move || llm.compile_schema(value, unknown))
+            .await
+            .map_err(|_| EngineError::Internal("compiling a schema panicked"))?;
+        match compiled {
+            Ok(constraint) => asked.generation.constraint = Some(constraint),
+            Err(ConstraintError::Busy) => return Err(EngineError::EngineOverloaded),
+            Err(error) => return Ok(Err(schema.refusal(&error))),
+        }
+        Ok(Ok(()))
     }
 
-    fn list(&self) -> Bytes {
-        let model = serde_json::json!({"id": self.model, "object": "model", "created": 0, "owned_by": "cocoon"});
-        serde_json::json!({"object": "list", "data": [model]}).to_string().into()
+    fn submit(&self, asked: Asked) -> Result<Generation, SubmitError> {
+        let context = self.llm.info().context_tokens;
+        let room = (asked.generation.max_tokens.min(context) as usize).saturating_add(SPARE_MESSAGES);
+        let (sender, messages) = mpsc::channel(room.saturating_mul(asked.choices));
+        let sink = |index| Box::new(Sink { index, messages: sender.clone() }) as Box<dyn TokenSink>;
+        let ticket = self.llm.submit_choices(asked.generation, (0..asked.choices).map(sink).collect())?;
+        Ok(Generation { messages, _ticket: ticket })
     }
 }
 
@@ -106,8 +126,7 @@ pub fn count_prompt(llm: &Llm, route: Route, body: Bytes) -> Result<u64, String>
     let request = EngineRequest { route, content_type: None, accept: None, body: body.into(), token_limit: None };
     let asked = Asked::read(llm, &request).map_err(|refusal| refusal.message().to_owned())?;
     // Every choice has the same prompt, and it counts once.
-    let prompt = asked.generations.first().map_or(0, |one| one.prompt_tokens.len());
-    Ok(u64::try_from(prompt).unwrap_or(u64::MAX))
+    Ok(u64::try_from(asked.generation.prompt_tokens.len()).unwrap_or(u64::MAX))
 }
 
 #[async_trait]
@@ -123,9 +142,14 @@ impl Engine for Embedded {
     async fn run(&self, request: EngineRequest) -> Result<EngineAnswer, EngineError> {
         match request.route {
             Route::ChatCompletions | Route::Completions => self.generate(request).await,
-            Route::Models => {
-                let list = self.list();
-                Ok(answered("application/json", Box::pin(stream::once(async move { Ok(list) }))))
+            Route::Models => Ok(listed(&self.model)),
+            Route::Embeddings
+            | Route::Rerank
+            | Route::Transcriptions
+            | Route::Translations
+            | Route::ImageGenerations
+            | Route::ImageEdits => {
+                Ok(Refusal::wrong_model(&self.model, "a chat model", "/v1/chat/completions", request.route).into())
             }
         }
     }
@@ -135,6 +159,13 @@ impl Engine for Embedded {
     }
 }
 
+/// The answer to a question for models.
+fn listed(model: &str) -> EngineAnswer {
+    let model = serde_json::json!({"id": model, "object": "model", "created": 0, "owned_by": "cocoon"});
+    let list = Bytes::from(serde_json::json!({"object": "list", "data": [model]}).to_string());
+    answered("application/json", Box::pin(stream::once(async move { Ok(list) })))
+}
+
 fn answered(content_type: &str, body: super::EngineBody) -> EngineAnswer {
     EngineAnswer { status: 200, content_type: Some(content_type.to_owned()), body }
 }
@@ -142,10 +173,10 @@ fn answered(content_type: &str, body: super::EngineBody) -> EngineAnswer {
 /// Messages of one generation beside its tokens: the end, and text that was held back.
 const SPARE_MESSAGES: usize = 4;
 
-/// The running generations of one request. Dropping it cancels them.
+/// The running choices of one request. Dropping it cancels them.
 struct Generation {
     messages: mpsc::Receiver<Message>,
-    _tickets: Vec<Ticket>,
+    _ticket: Ticket,
 }
 
 /// What the model's thread says of one choice.

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cocoon_wire::openai::BodyKind;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -202,9 +203,9 @@ impl Outgoing {
     }
 
     fn inference(request: EngineRequest) -> Result<Self, EngineError> {
-        let method = match request.route {
-            Route::ChatCompletions | Route::Completions => Method::POST,
-            Route::Models => Method::GET,
+        let method = match request.route.body() {
+            BodyKind::Json | BodyKind::Multipart => Method::POST,
+            BodyKind::None => Method::GET,
         };
         let header = |value: Option<String>| {
             value.map(HeaderValue::try_from).transpose().map_err(|_| EngineError::Internal("unchecked media type"))

@@ -9,7 +9,7 @@ use cocoon_wire::Sealed;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::http::HttpRequest;
 use cocoon_wire::message::WorkerRun;
-use cocoon_wire::openai::{BodyError, Edits, RequestFields, edit_request};
+use cocoon_wire::openai::{BodyError, BodyKind, Edits, RequestFacts, RequestFields, edit_body, multipart_type};
 
 use crate::engine::{EngineRequest, Route};
 use crate::limits::{MEDIA_TYPE_MAX, PROMPT_BYTES_PER_TOKEN};
@@ -20,9 +20,9 @@ pub(super) struct Prepared {
     pub(super) request: EngineRequest,
     /// Whether the app asked for a stream.
     pub(super) streamed: bool,
-    /// How many answers it asked for.
-    pub(super) choices: u32,
-    /// Prompt tokens that there are at least, for an answer of which the engine does not say.
+    /// What it says, and what it may use.
+    pub(super) facts: RequestFacts,
+    /// Prompt tokens that its text has at least, for an answer of which the engine does not say.
     pub(super) fewest_prompt_tokens: u64,
 }
 
@@ -42,38 +42,34 @@ pub(super) fn prepare(
         .ok_or_else(|| refused(FailureCode::BadRequest, "this method and path are not served by workers"))?;
     let content_type = media_type(&envelope, "content-type")?;
     let accept = media_type(&envelope, "accept")?;
-    match route {
-        Route::Models => {
-            let request =
-                EngineRequest { route, content_type: None, accept, body: Sealed::default(), token_limit: None };
-            Ok(Prepared { request, streamed: false, choices: 1, fewest_prompt_tokens: 0 })
-        }
-        Route::ChatCompletions | Route::Completions => {
-            let (body, fields, token_limit) = limited_body(envelope.payload, tokens_max, served)?;
-            let request = EngineRequest { route, content_type, accept, body: Sealed::new(body), token_limit };
-            let Fields { streamed, choices, fewest_prompt_tokens } = fields;
-            Ok(Prepared { request, streamed, choices, fewest_prompt_tokens })
-        }
+    if route.body() == BodyKind::None {
+        let request = EngineRequest { route, content_type: None, accept, body: Sealed::default(), token_limit: None };
+        return Ok(Prepared { request, streamed: false, facts: RequestFacts::of_nothing(), fewest_prompt_tokens: 0 });
     }
+    let content_type = match (route.body(), content_type) {
+        // The engine gets it in the one form that nobody misreads.
+        (BodyKind::Multipart, Some(given)) => Some(multipart_type(&given).map_err(|error| bad_body(&error))?),
+        (_, given) => given,
+    };
+    let body = envelope.payload;
+    let facts = RequestFacts::read(route, content_type.as_deref(), &body).map_err(|error| bad_body(&error))?;
+    check_fields(&facts.fields, served)?;
+    let is_mute = facts.fields.stream && !facts.fields.include_usage;
+    let (body, token_limit) = match (route.has_token_limit(), is_mute) {
+        (true, _) => limited_body(route, body, &facts, tokens_max)?,
+        (false, false) => (body, None),
+        (false, true) => {
+            let edits = Edits { include_usage: true, ..Edits::default() };
+            (edit_body(route, content_type.as_deref(), &body, &edits).map_err(|error| bad_body(&error))?, None)
+        }
+    };
+    let request = EngineRequest { route, content_type, accept, body: Sealed::new(body), token_limit };
+    let (streamed, fewest_prompt_tokens) = (facts.fields.stream, fewest_prompt_tokens(&facts.fields));
+    Ok(Prepared { request, streamed, facts, fewest_prompt_tokens })
 }
 
-struct Fields {
-    streamed: bool,
-    choices: u32,
-    fewest_prompt_tokens: u64,
-}
-
-/// The body with the token limit and the usage report in it, and the limit of one choice.
-///
-/// The body is spliced only where it has to be; as a rule the client did it all and the same bytes go on. Limits by
-/// several names are one limit, and `max_tokens` is always among them: an engine that does not read the name that the
-/// app chose would generate to its own maximum.
-fn limited_body(
-    body: Bytes,
-    limit_of_all: Option<u32>,
-    served: Option<&str>,
-) -> Result<(Bytes, Fields, Option<u32>), Failure> {
-    let fields = RequestFields::read(&body).map_err(|error| bad_body(&error))?;
+/// Refuses what no engine may be asked for, whatever the route.
+fn check_fields(fields: &RequestFields, served: Option<&str>) -> Result<(), Failure> {
     check_model(fields.model.as_deref(), served)?;
     if fields.has_remote_image {
         // The engine would fetch it, from inside a trusted machine.
@@ -82,6 +78,21 @@ fn limited_body(
             "images must be data URLs: workers fetch nothing from the network",
         ));
     }
+    Ok(())
+}
+
+/// The body with the token limit and the usage report in it, and the limit of one choice.
+///
+/// The body is spliced only where it has to be; as a rule the client did it all and the same bytes go on. Limits by
+/// several names are one limit, and `max_tokens` is always among them: an engine that does not read the name that the
+/// app chose would generate to its own maximum.
+fn limited_body(
+    route: Route,
+    body: Bytes,
+    facts: &RequestFacts,
+    limit_of_all: Option<u32>,
+) -> Result<(Bytes, Option<u32>), Failure> {
+    let fields = &facts.fields;
     let choices = fields.choices();
     if limit_of_all.is_some_and(|limit| choices > limit.max(1)) {
         // Each choice is a token at least, so the engine would make more of them than anybody pays for.
@@ -98,11 +109,8 @@ fn limited_body(
         (Some(limit), Some(asked)) => Some(limit.min(asked)),
         (limit, asked) => limit.or(asked),
     };
-    let is_final = !over && !unnamed && !mute;
-    let fewest_prompt_tokens = fewest_prompt_tokens(&fields);
-    let fields = Fields { streamed: fields.stream, choices, fewest_prompt_tokens };
-    if is_final {
-        return Ok((body, fields, token_limit));
+    if !over && !unnamed && !mute {
+        return Ok((body, token_limit));
     }
     let edits = Edits {
         max_tokens_if_missing: token_limit,
@@ -110,8 +118,8 @@ fn limited_body(
         include_usage: mute,
         ..Edits::default()
     };
-    let body = edit_request(&body, &edits).map_err(|error| bad_body(&error))?;
-    Ok((body, fields, token_limit))
+    let body = edit_body(route, None, &body, &edits).map_err(|error| bad_body(&error))?;
+    Ok((body, token_limit))
 }
 
 /// A low estimate. Token ids are counted; of text, tokenisers make a token of four bytes or so.
@@ -243,7 +251,7 @@ mod tests {
     #[test]
     fn a_list_of_prompts_for_the_price_of_one() {
         check_body(r#"{"prompt":["a","b","c"]}"#, Some(9), r#"{"prompt":["a","b","c"],"max_tokens":3}"#, Some(3));
-        assert_eq!(chat(r#"{"prompt":["a","b"],"n":2}"#, Some(9)).unwrap().choices, 4);
+        assert_eq!(chat(r#"{"prompt":["a","b"],"n":2}"#, Some(9)).unwrap().facts.choices(), 4);
         let failure = chat(r#"{"prompt":[[1],[2]],"n":5,"max_tokens":1}"#, Some(9)).unwrap_err();
         assert_eq!((failure.blame, failure.code), (Blame::Client, FailureCode::BadRequest));
         check_body(r#"{"prompt":[1,2,3]}"#, Some(9), r#"{"prompt":[1,2,3],"max_tokens":9}"#, Some(9));
@@ -328,5 +336,72 @@ mod tests {
         let request = prepare_run(&run("POST", "/v1/completions", &headers, "{}", None), SERVED).unwrap().request;
         assert_eq!(request.accept.as_deref(), Some("*/*"));
         assert_eq!(request.content_type.as_deref(), Some("application/json"));
+    }
+
+    const FORM: &str = "multipart/form-data; boundary=\"XX\"";
+
+    fn form(fields: &[(&str, &str)]) -> String {
+        let field = |(name, value): &(&str, &str)| {
+            format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let fields: String = fields.iter().map(field).collect();
+        let file = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\naudio\r\n--XX--\r\n";
+        fields + file
+    }
+
+    fn audio(content_type: &str, body: &str) -> Result<Prepared, Failure> {
+        prepare_run(&run("POST", "/v1/audio/transcriptions", &[("Content-Type", content_type)], body, Some(4)), SERVED)
+    }
+
+    #[test]
+    fn a_form_reaches_the_engine_as_it_is() {
+        let body = form(&[("model", "Qwen/Qwen3-8B"), ("language", "en")]);
+        let prepared = audio(FORM, &body).unwrap();
+        assert_eq!(prepared.request.body.expose(), body.as_bytes());
+        assert_eq!(prepared.request.content_type.as_deref(), Some("multipart/form-data; boundary=XX"));
+        assert_eq!((prepared.request.token_limit, prepared.streamed), (None, false));
+        // A stream of a client that did not ask for usage.
+        let streamed = audio(FORM, &form(&[("model", "Qwen/Qwen3-8B"), ("stream", "true")])).unwrap();
+        assert!(streamed.streamed);
+        let sent = String::from_utf8(streamed.request.body.expose().to_vec()).unwrap();
+        assert!(sent.contains("name=\"stream_include_usage\"\r\n\r\ntrue"));
+    }
+
+    #[test]
+    fn a_form_that_two_readers_take_for_two_things_is_refused() {
+        let model = ("model", "Qwen/Qwen3-8B");
+        for (content_type, body) in [
+            (FORM, form(&[("model", "Qwen/Qwen3-32B")])),
+            (FORM, form(&[model, model])),
+            (FORM, form(&[model, ("Model", "Qwen/Qwen3-32B")])),
+            (FORM, form(&[model, ("response_format", "srt")])),
+            (FORM, form(&[model, ("file", "http://169.254.169.254/")])),
+            (FORM, format!("preamble\r\n{}", form(&[model]))),
+            ("multipart/form-data; boundary=YY", form(&[model])),
+            ("multipart/form-data; boundary=XX; boundary=YY", form(&[model])),
+            ("application/json", form(&[model])),
+            ("application/json", r#"{"model":"Qwen/Qwen3-8B"}"#.to_owned()),
+        ] {
+            let failure = audio(content_type, &body).unwrap_err();
+            assert_eq!(
+                (failure.blame, failure.code),
+                (Blame::Client, FailureCode::BadRequest),
+                "{content_type} {body}"
+            );
+        }
+        assert!(prepare_run(&run("POST", "/v1/audio/transcriptions", &[], &form(&[model]), None), SERVED).is_err());
+    }
+
+    /// No token limit is written where engines know none.
+    #[test]
+    fn bodies_of_other_endpoints_are_not_changed() {
+        for (url, body) in [
+            ("/v1/embeddings", r#"{"model":"Qwen/Qwen3-8B","input":"a"}"#),
+            ("/v1/rerank", r#"{"model":"Qwen/Qwen3-8B","query":"a","documents":["b"]}"#),
+            ("/v1/images/generations", r#"{"model":"Qwen/Qwen3-8B","prompt":"a","stream":true}"#),
+        ] {
+            let prepared = prepare_run(&run("POST", url, &[], body, Some(0)), SERVED).unwrap();
+            assert_eq!(prepared.request.body.expose(), body.as_bytes());
+        }
     }
 }

@@ -42,15 +42,15 @@ pub(super) struct Relay<'a> {
 
 impl<'a> Relay<'a> {
     pub(super) fn new(shared: &'a Shared, watch: Watch<'a>, reply: Reply<'a>, prepared: &Prepared) -> Self {
-        let Prepared { request, streamed, choices, fewest_prompt_tokens } = prepared;
-        let meter = Meter::new(request.token_limit, *choices, *fewest_prompt_tokens);
-        Self { shared, watch, reply: Some(reply), meter, streamed: *streamed, began: false, delivered: 0 }
+        let (meter, streamed) = (Meter::new(prepared), prepared.streamed);
+        Self { shared, watch, reply: Some(reply), meter, streamed, began: false, delivered: 0 }
     }
 
     /// Runs the request until the last message is queued.
     pub(super) async fn run(&mut self, request: EngineRequest) -> Result<(), Stop> {
         let answer = self.watch.wait(self.shared.engine.run(request)).await??;
         let EngineAnswer { status, content_type, mut body } = answer;
+        self.meter.handle_head(content_type.as_deref());
         self.streamed &= is_success(status);
         let head = Head { status, content_type, streamed: self.streamed };
         let outcome =

@@ -109,11 +109,42 @@ async fn stop_limits_choices_and_probabilities() {
 }
 
 #[tokio::test]
+async fn a_small_model_keeps_a_schema_and_calls_a_function() {
+    let Some(engine) = engine() else { return };
+    let person = json!({
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 120}},
+        "required": ["name", "age"],
+        "additionalProperties": false,
+    });
+    let format = json!({"type": "json_schema", "json_schema": {"name": "person", "strict": true, "schema": person}});
+    let asked =
+        json!({"messages": [{"role": "user", "content": "Invent a person."}], "temperature": 0, "max_tokens": 64});
+    let whole =
+        document(&engine, Route::ChatCompletions, &with(asked.clone(), json!({"response_format": format}))).await;
+    let content = whole["choices"][0]["message"]["content"].as_str().unwrap();
+    let found: Value = serde_json::from_str(content).unwrap();
+    assert!(found["name"].is_string() && found["age"].as_u64().is_some_and(|age| age <= 120), "{content}");
+
+    let save = json!({"type": "function", "function": {"name": "save", "strict": true, "parameters": person}});
+    let body = with(asked, json!({"tools": [save], "tool_choice": "required"}));
+    let whole = document(&engine, Route::ChatCompletions, &body).await;
+    let call = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
+    let arguments: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+    assert!(call["name"] == "save" && arguments["age"].is_u64(), "{whole}");
+}
+
+#[tokio::test]
 async fn what_is_not_supported_is_named() {
     let Some(engine) = engine() else { return };
     for (more, param, code) in [
-        (json!({"tools": [{"type": "function"}]}), json!("tools"), "unsupported_parameter"),
-        (json!({"response_format": {"type": "json_schema"}}), json!("response_format"), "unsupported_parameter"),
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "f"}}]}),
+            json!("tool_choice"),
+            "unsupported_value",
+        ),
+        (json!({"response_format": {"type": "json_schema"}}), json!("response_format"), "missing"),
+        (json!({"suffix": "x"}), json!("suffix"), "unsupported_parameter"),
         (json!({"temperature": "hot"}), json!("temperature"), "invalid_type"),
         (json!({"temperature": -1}), json!("temperature"), "invalid_value"),
         (

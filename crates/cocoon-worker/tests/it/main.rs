@@ -10,7 +10,13 @@
 
 mod attacks;
 #[cfg(feature = "engine-embedded")]
+#[path = "../../../cocoon-llm/tests/it/bert.rs"]
+#[expect(dead_code, reason = "shared with cocoon-llm's tests, which use all of it")]
+mod bert;
+#[cfg(feature = "engine-embedded")]
 mod embedded;
+#[cfg(feature = "engine-embedded")]
+mod embeddings;
 mod engine_http;
 mod flow;
 mod ground;
@@ -20,3 +26,9 @@ mod receipts;
 mod recorded;
 mod session;
 mod streams;
+#[cfg(feature = "engine-embedded")]
+mod structured;
+#[cfg(feature = "engine-embedded")]
+#[path = "../../../cocoon-llm/tests/it/fixture.rs"]
+#[expect(dead_code, reason = "shared with cocoon-llm's tests, which use all of it")]
+mod tiny;

@@ -1,5 +1,8 @@
 //! Generated text in the OpenAI API's words: one document, or server-sent events.
 
+mod calls;
+mod logprobs;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
@@ -10,6 +13,8 @@ use cocoon_llm::{Finish, Generated, Llm, Piece, PieceToken};
 use futures_core::Stream;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::calls::Reading;
+use self::calls::{CallReader, Part};
 use super::{Generation, Message};
 use crate::engine::Route;
 use crate::error::EngineError;
@@ -21,7 +26,33 @@ pub(super) struct Shape {
     /// Unix seconds.
     pub(super) created: u64,
     pub(super) model: String,
+    pub(super) reading: Reading,
     pub(super) llm: Llm,
+}
+
+/// One choice while it comes.
+#[derive(Clone)]
+struct Choice {
+    reader: CallReader,
+    /// Characters of its text before the next token.
+    offset: usize,
+    finished: Option<&'static str>,
+}
+
+impl Choice {
+    fn new(reading: &Reading) -> Self {
+        Self { reader: CallReader::new(reading.clone()), offset: 0, finished: None }
+    }
+
+    /// The last parts, and the reason of the end.
+    fn finish(&mut self, finish: &Finish) -> Result<(Vec<Part>, &'static str), EngineError> {
+        let reason = reason(finish)?;
+        let parts = self.reader.finish(reason == "stop");
+        let called = reason == "stop" && self.reader.calls() > 0;
+        let reason = if called { "tool_calls" } else { reason };
+        self.finished = Some(reason);
+        Ok((parts, reason))
+    }
 }
 
 /// An id that says nothing and does not repeat.
@@ -62,37 +93,58 @@ impl Document {
         mut generation: Generation,
         choices: usize,
     ) -> Result<Bytes, EngineError> {
-        let mut texts: Vec<(String, Vec<PieceToken>)> = vec![Default::default(); choices];
-        let mut finished: Vec<Option<&'static str>> = vec![None; choices];
+        let mut answers: Vec<(Choice, Whole)> = vec![(Choice::new(&shape.reading), Whole::default()); choices];
         let mut used = Used::default();
-        while finished.iter().any(Option::is_none) {
+        while answers.iter().any(|(choice, _)| choice.finished.is_none()) {
             match generation.messages.recv().await.ok_or_else(gone)? {
                 Message::Text { index, piece } => {
-                    if let Some((text, tokens)) = texts.get_mut(index) {
-                        text.push_str(&piece.text);
-                        tokens.extend(piece.tokens);
+                    if let Some((choice, whole)) = answers.get_mut(index) {
+                        whole.add(choice.reader.push(&piece.text));
+                        whole.tokens.extend(piece.tokens);
                     }
                 }
                 Message::End { index, end } => {
                     used.add(&end);
-                    if let Some(place) = finished.get_mut(index) {
-                        *place = Some(reason(&end.finish)?);
+                    if let Some((choice, whole)) = answers.get_mut(index) {
+                        whole.add(choice.finish(&end.finish)?.0);
                     }
                 }
             }
         }
-        let choices = texts.iter().zip(finished).enumerate();
-        let choices =
-            choices.map(|(index, ((text, tokens), reason))| shape.choice(index, text, tokens, reason)).collect();
+        let choices = answers.into_iter().enumerate();
+        let choices = choices.map(|(index, (choice, whole))| shape.choice(index, choice, whole)).collect();
         let mut document = shape.envelope(shape.object(false), choices);
         document.insert("usage".to_owned(), used.json());
         Ok(Value::Object(document).to_string().into())
     }
 }
 
-/// An answer as events: role, text, finish reason, usage if asked for, `[DONE]`.
+/// All of one choice.
+#[derive(Clone, Default)]
+struct Whole {
+    text: String,
+    /// Names and arguments.
+    calls: Vec<(String, String)>,
+    tokens: Vec<PieceToken>,
+}
+
+impl Whole {
+    fn add(&mut self, parts: Vec<Part>) {
+        for part in parts {
+            match (part, self.calls.last_mut()) {
+                (Part::Content(text), _) => self.text.push_str(&text),
+                (Part::Call { name }, _) => self.calls.push((name, String::new())),
+                (Part::Arguments(text), Some((_, arguments))) => arguments.push_str(&text),
+                (Part::Arguments(_), None) => {}
+            }
+        }
+    }
+}
+
+/// An answer as events: role, text and calls, finish reason, usage if asked for, `[DONE]`.
 pub(super) struct Events {
     shape: Shape,
+    choices: Vec<Choice>,
     generation: Generation,
     ready: VecDeque<Bytes>,
     running: usize,
@@ -102,13 +154,20 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn new(shape: Shape, generation: Generation, choices: usize, include_usage: bool) -> Self {
-        let mut events =
-            Self { shape, generation, ready: VecDeque::new(), running: choices, used: Used::default(), include_usage };
+        let mut events = Self {
+            choices: vec![Choice::new(&shape.reading); choices],
+            shape,
+            generation,
+            ready: VecDeque::new(),
+            running: choices,
+            used: Used::default(),
+            include_usage,
+        };
         if events.shape.is_chat() {
+            let content = if events.shape.reading == Reading::Call { Value::Null } else { "".into() };
             for index in 0..choices {
-                events.push(
-                    json!({"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}),
-                );
+                let delta = json!({"role": "assistant", "content": content});
+                events.push(json!({"index": index, "delta": delta, "finish_reason": null}));
             }
         }
         events
@@ -118,9 +177,15 @@ impl Events {
         match message {
             Message::Text { index, piece } => self.handle_text(index, &piece),
             Message::End { index, end } => {
-                let reason = reason(&end.finish)?;
                 self.used.add(&end);
-                self.push(self.shape.chunk(index, "", &[], Some(reason)));
+                let Some(choice) = self.choices.get_mut(index) else { return Ok(()) };
+                let (parts, reason) = choice.finish(&end.finish)?;
+                self.push_parts(index, parts, Value::Null);
+                let last = match self.shape.is_chat() {
+                    true => json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": reason}),
+                    false => json!({"index": index, "text": "", "logprobs": null, "finish_reason": reason}),
+                };
+                self.push(last);
                 self.running = self.running.saturating_sub(1);
                 if self.running == 0 {
                     self.finish();
@@ -131,9 +196,41 @@ impl Events {
     }
 
     fn handle_text(&mut self, index: usize, piece: &Piece) {
-        let reported = piece.tokens.iter().any(|token| token.logprobs.is_some());
-        if !piece.text.is_empty() || reported {
-            self.push(self.shape.chunk(index, &piece.text, &piece.tokens, None));
+        let Some(choice) = self.choices.get_mut(index) else { return };
+        let logprobs = self.shape.logprobs(&piece.tokens, &mut choice.offset);
+        let parts = choice.reader.push(&piece.text);
+        self.push_parts(index, parts, logprobs);
+    }
+
+    /// Probabilities go with the first part, or alone if there is none.
+    fn push_parts(&mut self, index: usize, mut parts: Vec<Part>, mut logprobs: Value) {
+        if parts.is_empty() && !logprobs.is_null() {
+            parts.push(Part::Content(String::new()));
+        }
+        let mut calls = self.choices.get(index).map_or(0, |choice| choice.reader.calls());
+        // The reader has counted the calls that begin in these parts.
+        calls = calls.saturating_sub(parts.iter().filter(|part| matches!(part, Part::Call { .. })).count());
+        for part in parts {
+            let delta = match part {
+                Part::Content(text) if !self.shape.is_chat() => {
+                    self.push(
+                        json!({"index": index, "text": text, "logprobs": logprobs.take(), "finish_reason": null}),
+                    );
+                    continue;
+                }
+                Part::Content(text) => json!({"content": text}),
+                Part::Call { name } => {
+                    calls = calls.saturating_add(1);
+                    let function = json!({"name": name, "arguments": ""});
+                    let call = json!({"index": calls - 1, "id": call_id(), "type": "function", "function": function});
+                    json!({"tool_calls": [call]})
+                }
+                Part::Arguments(text) => {
+                    let call = json!({"index": calls.saturating_sub(1), "function": {"arguments": text}});
+                    json!({"tool_calls": [call]})
+                }
+            };
+            self.push(json!({"index": index, "delta": delta, "logprobs": logprobs.take(), "finish_reason": null}));
         }
     }
 
@@ -198,59 +295,38 @@ impl Shape {
         map
     }
 
-    fn choice(&self, index: usize, text: &str, tokens: &[PieceToken], reason: Option<&str>) -> Value {
-        let logprobs = self.logprobs(tokens);
-        if self.is_chat() {
-            let message = json!({"role": "assistant", "content": text});
-            return json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason});
+    fn choice(&self, index: usize, mut choice: Choice, whole: Whole) -> Value {
+        let Whole { text, calls, tokens } = whole;
+        let logprobs = self.logprobs(&tokens, &mut choice.offset);
+        let reason = choice.finished;
+        if !self.is_chat() {
+            return json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason});
         }
-        json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason})
-    }
-
-    fn chunk(&self, index: usize, text: &str, tokens: &[PieceToken], reason: Option<&str>) -> Value {
-        let logprobs = self.logprobs(tokens);
-        if self.is_chat() {
-            let delta = if reason.is_some() { json!({}) } else { json!({"content": text}) };
-            return json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason});
+        let mut message = json!({"role": "assistant", "content": text});
+        if self.reading == Reading::Call || (text.is_empty() && !calls.is_empty()) {
+            message["content"] = Value::Null;
         }
-        json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason})
+        if !calls.is_empty() {
+            message["tool_calls"] = calls.into_iter().map(call).collect();
+        }
+        json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason})
     }
 
     /// The probabilities of the tokens that report them; null when none does.
-    fn logprobs(&self, tokens: &[PieceToken]) -> Value {
-        let reported: Vec<_> = tokens.iter().filter_map(|token| Some((token.id, token.logprobs.as_ref()?))).collect();
-        if reported.is_empty() {
-            return Value::Null;
+    fn logprobs(&self, tokens: &[PieceToken], offset: &mut usize) -> Value {
+        match self.is_chat() {
+            true => logprobs::of_chat(&self.llm, tokens),
+            false => logprobs::of_completion(&self.llm, tokens, offset),
         }
-        if self.is_chat() {
-            let content = reported.iter().map(|(id, one)| {
-                let top: Vec<Value> = one.top.iter().map(|&(id, logprob)| self.token(id, logprob)).collect();
-                let mut token = self.token(*id, one.logprob);
-                token["top_logprobs"] = top.into();
-                token
-            });
-            return json!({"content": content.collect::<Vec<_>>()});
-        }
-        let texts: Vec<_> = reported.iter().map(|(id, _)| self.text(*id)).collect();
-        let logprobs: Vec<_> = reported.iter().map(|(_, one)| finite(one.logprob)).collect();
-        let top = reported.iter().map(|(_, one)| {
-            one.top.iter().map(|&(id, logprob)| (self.text(id), Value::from(finite(logprob)))).collect::<Map<_, _>>()
-        });
-        json!({"tokens": texts, "token_logprobs": logprobs, "top_logprobs": top.collect::<Vec<_>>()})
-    }
-
-    fn token(&self, id: u32, logprob: f32) -> Value {
-        json!({"token": self.text(id), "logprob": finite(logprob), "bytes": self.llm.token_bytes(id)})
-    }
-
-    fn text(&self, id: u32) -> String {
-        String::from_utf8_lossy(self.llm.token_bytes(id)).into_owned()
     }
 }
 
-/// JSON has no infinity; the API's word for "practically impossible" is -9999.
-fn finite(logprob: f32) -> f32 {
-    if logprob.is_finite() { logprob } else { -9999.0 }
+fn call((name, arguments): (String, String)) -> Value {
+    json!({"id": call_id(), "type": "function", "function": {"name": name, "arguments": arguments}})
+}
+
+fn call_id() -> String {
+    format!("call_{:016x}", RandomState::new().build_hasher().finish())
 }
 
 fn event(chunk: &Value) -> Bytes {

@@ -1,16 +1,24 @@
 //! An OpenAI request body as generations of the embedded engine, or why it is refused.
 
 mod body;
+mod embeddings;
+mod format;
 mod messages;
+mod tools;
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use cocoon_llm::{GenerateRequest, Llm, ParseSpecial, Sampling, SubmitError, TemplateError, TokenizeError};
 use futures_util::stream;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::body::{Body, Logprobs, Prompt, Stop};
+pub(super) use self::embeddings::{Encoding, Wanted};
+use self::format::Schema;
+use self::messages::Calls;
+use self::tools::Tools;
+use super::answer::Reading;
 use crate::engine::{EngineAnswer, EngineRequest, Route};
 use crate::limits::EMBEDDED_CHOICES_MAX;
 
@@ -20,11 +28,16 @@ pub(super) struct Asked {
     pub(super) model: Option<String>,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
-    /// One per choice.
-    pub(super) generations: Vec<GenerateRequest>,
+    pub(super) generation: GenerateRequest,
+    /// How many answers to the one prompt.
+    pub(super) choices: usize,
+    /// What the answer must be; it is compiled off the event loop.
+    pub(super) schema: Option<Schema>,
+    pub(super) reading: Reading,
 }
 
-/// A request that this engine does not run; the app is to blame. Never quotes the request.
+/// A request that this engine does not run; the app is to blame. It quotes names of fields, of functions and within
+/// schemas at most, never what anybody wrote to the model.
 #[derive(Debug)]
 pub(super) struct Refusal {
     message: String,
@@ -37,37 +50,40 @@ impl Asked {
         let body = Body::read(request.body.expose())?;
         body.refuse_unsupported()?;
         let chat = request.route == Route::ChatCompletions;
-        let prompt = if chat { body.chat_prompt(llm)? } else { body.plain_prompt(llm)? };
-        let max_tokens = body.max_tokens(request.token_limit, llm.info().context_tokens);
+        let tools = if chat { Tools::read(&body, llm.info())? } else { None };
+        let schema = if chat { body.schema(tools.as_ref())? } else { None };
+        let reading = tools.as_ref().map_or(Reading::Text, Tools::reading);
+        let prompt_tokens =
+            if chat { body.chat_prompt(llm, tools.as_ref(), &reading)? } else { body.plain_prompt(llm)? };
+        // Neither stop strings nor probabilities are about the arguments of a call.
+        let is_call = reading == Reading::Call;
         let generation = GenerateRequest {
-            prompt_tokens: prompt,
-            max_tokens,
+            prompt_tokens,
+            max_tokens: body.max_tokens(request.token_limit, llm.info().context_tokens),
             sampling: body.sampling()?,
-            stop: body.stop_strings(),
+            stop: if is_call { Vec::new() } else { body.stop_strings() },
             ignore_eos: body.ignore_eos.unwrap_or(false),
-            logprobs: body.logprobs(chat)?,
+            logprobs: body.logprobs(chat)?.filter(|_| !is_call),
+            constraint: None,
         };
         Ok(Self {
             route: request.route,
             stream: body.stream.unwrap_or(false),
             include_usage: body.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
-            generations: choices(&generation, body.n.unwrap_or(1))?,
+            generation,
+            choices: choices(body.n.unwrap_or(1))?,
+            schema,
+            reading,
             model: body.model,
         })
     }
 }
 
-/// The same generation once per choice; a given seed still gives different choices.
-fn choices(generation: &GenerateRequest, n: u32) -> Result<Vec<GenerateRequest>, Refusal> {
-    if !(1..=EMBEDDED_CHOICES_MAX).contains(&n) {
-        return Err(Refusal::new("`n` must be 1 to 8", Some("n"), "invalid_value"));
+fn choices(n: u32) -> Result<usize, Refusal> {
+    match usize::try_from(n) {
+        Ok(choices) if (1..=EMBEDDED_CHOICES_MAX).contains(&n) => Ok(choices),
+        _ => Err(Refusal::new("`n` must be 1 to 8", Some("n"), "invalid_value")),
     }
-    let choice = |index: u32| {
-        let mut one = generation.clone();
-        one.sampling.seed = one.sampling.seed.map(|seed| seed.wrapping_add(u64::from(index)));
-        one
-    };
-    Ok((0..n).map(choice).collect())
 }
 
 impl Body {
@@ -76,24 +92,6 @@ impl Body {
             let message = format!("this worker's embedded engine does not support {what}");
             Err(Refusal::new(&message, Some(param), "unsupported_parameter"))
         };
-        let given = |list: &Option<Vec<Value>>| list.as_ref().is_some_and(|list| !list.is_empty());
-        let wants_tools = self.tool_choice.as_ref().is_none_or(|choice| choice != "none");
-        if wants_tools && given(&self.tools) {
-            return unsupported("tools", "`tools`");
-        }
-        if given(&self.functions) {
-            return unsupported("functions", "`functions`");
-        }
-        match self.response_format.as_ref().map(|format| format.get("type").and_then(Value::as_str)) {
-            None | Some(Some("text")) => {}
-            Some(Some("json_schema")) => {
-                return unsupported("response_format", "`response_format` of type `json_schema`");
-            }
-            Some(Some("json_object")) => {
-                return unsupported("response_format", "`response_format` of type `json_object`");
-            }
-            Some(_) => return unsupported("response_format", "this `response_format`"),
-        }
         if self.echo == Some(true) {
             return unsupported("echo", "`echo`");
         }
@@ -106,10 +104,34 @@ impl Body {
         Ok(())
     }
 
-    fn chat_prompt(&self, llm: &Llm) -> Result<Vec<u32>, Refusal> {
+    /// What a chat's answer must be.
+    fn schema(&self, tools: Option<&Tools>) -> Result<Option<Schema>, Refusal> {
+        let format = Schema::of_format(self)?;
+        match (tools.map(|tools| (tools, tools.schema())), format) {
+            // A demanded call is no content, so the format does not apply to it.
+            (Some((_, Some(call))), _) => Ok(Some(call)),
+            (Some((_, None)), Some(_)) => Err(Refusal::new(
+                "`response_format` cannot be combined with tools that the model may choose",
+                Some("response_format"),
+                "unsupported_value",
+            )),
+            (_, format) => Ok(format),
+        }
+    }
+
+    fn chat_prompt(&self, llm: &Llm, tools: Option<&Tools>, reading: &Reading) -> Result<Vec<u32>, Refusal> {
         let given = self.messages.as_ref();
         let given = given.ok_or_else(|| Refusal::new("`messages` is missing", Some("messages"), "missing"))?;
-        let prompt = llm.render_chat(&messages::checked(given)?, None, true)?;
+        let (shows_tools, shows_calls) = (llm.info().renders_tools, llm.info().renders_tool_calls);
+        let mut messages = messages::checked(given, if shows_calls { Calls::Shown } else { Calls::AsText })?;
+        if let (Some(tools), Reading::Call, false) = (tools, reading, shows_tools) {
+            tools.tell(&mut messages);
+        }
+        let for_template = tools.filter(|_| shows_tools).map(Tools::for_template);
+        let prompt = llm.render_chat(&messages, for_template.as_ref(), true)?;
+        if !shows_calls {
+            messages::check_results(&messages, &prompt.text())?;
+        }
         Ok(llm.tokenize_prompt(&prompt)?)
     }
 
@@ -195,6 +217,12 @@ impl Refusal {
         Self { message: message.to_owned(), param: param.map(Cow::Borrowed), code }
     }
 
+    /// Of a route that `model` has no part for; it is `kind`, which `serves` another.
+    pub(super) fn wrong_model(model: &str, kind: &str, serves: &str, route: Route) -> Self {
+        let message = format!("`{model}` is {kind}: it serves {serves}, not {}", route.path());
+        Self::new(&message, Some("model"), "unsupported_endpoint")
+    }
+
     /// What is wrong, without anything of the request.
     pub(super) fn message(&self) -> &str {
         &self.message
@@ -242,6 +270,8 @@ impl From<Refusal> for EngineAnswer {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn param(refusal: Refusal) -> String {
@@ -254,11 +284,7 @@ mod tests {
 
     #[test]
     fn what_would_change_the_answer_is_refused_by_name_and_the_rest_is_ignored() {
-        assert_eq!(refusal(json!({"tools": [{}]})), Some("tools".to_owned()));
-        assert_eq!(refusal(json!({"tools": [{}], "tool_choice": "none"})), None);
-        assert_eq!(refusal(json!({"tools": [], "user": "x", "unknown": {"a": [1]}})), None);
-        assert_eq!(refusal(json!({"response_format": {"type": "json_schema"}})), Some("response_format".to_owned()));
-        assert_eq!(refusal(json!({"response_format": {"type": "text"}})), None);
+        assert_eq!(refusal(json!({"user": "x", "unknown": {"a": [1]}})), None);
         assert_eq!(refusal(json!({"best_of": 3, "n": 2})), Some("best_of".to_owned()));
         assert_eq!(refusal(json!({"echo": true})), Some("echo".to_owned()));
     }
@@ -280,12 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn choices_have_seeds_of_their_own() {
-        let mut generation = GenerateRequest::new(vec![1], 4);
-        generation.sampling.seed = Some(u64::MAX);
-        let seeds: Vec<_> =
-            choices(&generation, 3).ok().unwrap().iter().map(|one| one.sampling.seed.unwrap()).collect();
-        assert_eq!(seeds, [u64::MAX, 0, 1]);
-        assert!(choices(&generation, 0).is_err() && choices(&generation, 9).is_err());
+    fn absurd_numbers_of_choices_are_refused() {
+        assert_eq!(choices(8).ok(), Some(8));
+        for n in [0, 9, u32::MAX] {
+            assert_eq!(choices(n).err().map(param).as_deref(), Some("n"));
+        }
     }
 }

@@ -105,7 +105,10 @@ impl Body {
 }
 
 /// Takes one field out; null is as good as absent.
-fn field<T: DeserializeOwned>(fields: &mut Map<String, Value>, name: &'static str) -> Result<Option<T>, Refusal> {
+pub(super) fn field<T: DeserializeOwned>(
+    fields: &mut Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<T>, Refusal> {
     // The reason is left out: it may quote the request.
     let wrong = |_| Refusal::new(&format!("`{name}` has the wrong type"), Some(name), "invalid_type");
     fields.remove(name).map_or(Ok(None), |value| Option::deserialize(value).map_err(wrong))
