@@ -21,7 +21,7 @@ def main():
     parser.add_argument("--cocoon", required=True, help="the cocoon binary, with the embedded engine")
     parser.add_argument("--sim", required=True, help="the cocoon-sim binary (scripted engine)")
     parser.add_argument("--model", required=True, help="SmolLM2-135M-Instruct Q4_1 as GGUF")
-    parser.add_argument("--node-modules", default=HERE / "node", help="folder that holds node_modules with openai")
+    parser.add_argument("--node-modules", default=HERE / "node", help="folder that holds node_modules with the SDKs")
     parser.add_argument("--target", action="append", choices=network.TARGETS, help="only these engines")
     options, pytest_arguments = parser.parse_known_args()
     targets = options.target or list(network.TARGETS)
@@ -50,11 +50,13 @@ def node_tests(target, modules):
             facts |= {kind: three_processes(networks.roles(kind)) for kind in ("guarded", "crowded", "mortal")}
         environment = {**os.environ, "COCOON_SDK": json.dumps(facts)}
         print(f"node SDK, {target} engine", flush=True)
-        # Modules are resolved beside the test file, so the folder that has node_modules gets a copy of it.
-        test = modules / "sdk.test.js"
-        if modules != HERE / "node":
-            test.write_bytes((HERE / "node" / "sdk.test.js").read_bytes())
-        return subprocess.run(["node", "--test", "--test-concurrency=1", str(test)], cwd=modules, env=environment).returncode != 0
+        # Modules are resolved beside the test files, so the folder that has node_modules gets copies of them.
+        tests = []
+        for source in sorted((HERE / "node").glob("*.test.js")):
+            tests.append(modules / source.name)
+            if modules != HERE / "node":
+                tests[-1].write_bytes(source.read_bytes())
+        return subprocess.run(["node", "--test", "--test-concurrency=1", *map(str, tests)], cwd=modules, env=environment).returncode != 0
 
 
 def three_processes(net):

@@ -2,6 +2,7 @@
 
 mod attest;
 mod chain;
+mod engine;
 mod ledger;
 mod process;
 mod receipt;
@@ -22,6 +23,8 @@ enum Which {
     Attest(attest::Args),
     /// The embedded devnet: transactions per second, memory of accounts, a refresh of the root
     Chain(chain::Args),
+    /// The embedded engine beside llama.cpp on the same file: prefill, decoding, four sequences at once
+    Engine(engine::Args),
     /// The ledger: reservations and settlements in memory and durable, what the disk takes alone, how long one waits
     Ledger(ledger::Args),
     /// Receipts: making, signing and verifying one beside the bare signature, digests of bodies, bytes
@@ -35,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.which {
         Which::Attest(args) => attest::run(args),
         Which::Chain(args) => chain::run(args),
+        Which::Engine(args) => engine::run(args),
         Which::Ledger(args) => ledger::run(args),
         Which::Receipt(args) => receipt::run(args),
         Which::Serve(args) => serve::run(args),

@@ -40,6 +40,7 @@ fn all(steps: &mut Steps) -> Result<()> {
     })?;
     test::steps(&test::Args::default(), steps)?;
     steps.step("storm", || storm::run(&storm::Args::smoke()))?;
+    steps.step("failover", || storm::run(&storm::Args::failover_smoke()))?;
     steps.step("fuzz smoke", || fuzz::run(&fuzz::Args::smoke()))
 }
 

@@ -28,7 +28,7 @@ struct Cli {
 enum Command {
     /// Everything that must hold before a change lands: format, lints, licences, tidy, tests, fuzz smoke
     Ci,
-    /// Every test: Rust, the official OpenAI SDKs, llama.cpp as engine and as referee
+    /// Every test: Rust, the official OpenAI and Anthropic SDKs, llama.cpp as engine and as referee
     Test(test::Args),
     /// Check the architecture invariants that can be read from the tree
     Tidy,

@@ -1,5 +1,6 @@
-//! `cargo xtask storm`: a network of real processes under load, killed at random moments; then the money must add up. See
-//! `cocoon-sim`'s source for what is compared.
+//! `cargo xtask storm`: a network of real processes under load, killed at random moments; then the money must add up. With
+//! `--failover`, only one of two proxies dies at a time, and no request may be lost that had not begun. See `cocoon-sim`'s
+//! source for what is compared.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,12 +20,23 @@ pub(crate) struct Args {
     /// Apps that ask at the same time
     #[arg(long, default_value_t = 8)]
     apps: usize,
+    /// Proxies that there are
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    proxies: u8,
+    /// Kill one of two proxies at a time, and count what apps lose by it
+    #[arg(long)]
+    failover: bool,
 }
 
 impl Args {
     /// What CI runs.
     pub(crate) const fn smoke() -> Self {
-        Self { kills: 20, seed: None, apps: 8 }
+        Self { kills: 20, seed: None, apps: 8, proxies: 1, failover: false }
+    }
+
+    /// The same of failover.
+    pub(crate) const fn failover_smoke() -> Self {
+        Self { kills: 4, seed: None, apps: 16, proxies: 2, failover: true }
     }
 }
 
@@ -47,9 +59,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (cocoon, place) = (binary("cocoon"), folder.display().to_string());
     let cocoon = cocoon.to_str().context("the checkout's path is not text")?;
     let [kills, seed, apps] = [args.kills.to_string(), seed.to_string(), args.apps.to_string()];
-    print(&format!("storm with seed {seed}"));
-    let arguments =
-        ["storm", "--cocoon", cocoon, "--folder", &place, "--kills", &kills, "--seed", &seed, "--apps", &apps];
+    let (what, proxies) = (if args.failover { "failover" } else { "storm" }, args.proxies.to_string());
+    print(&format!("{what} with seed {seed}"));
+    let arguments = [
+        [what, "--cocoon", cocoon, "--folder", &place, "--kills", &kills].as_slice(),
+        &["--seed", &seed, "--apps", &apps, "--proxies", &proxies],
+    ]
+    .concat();
     let report: serde_json::Value = serde_json::from_str(&output(&mut command(binary("cocoon-sim"), &arguments))?)?;
     print(&serde_json::to_string_pretty(&report)?);
     std::fs::remove_dir_all(&folder)?;

@@ -2,7 +2,7 @@
 //!
 //! 1. Rust: unit, integration and documentation tests, with the small real model.
 //! 2. The embedded engine beside llama.cpp on the same file.
-//! 3. The official OpenAI SDKs for Python and Node against the running network.
+//! 3. The official SDKs of OpenAI and Anthropic, for Python and Node, against the running network.
 //! 4. The stock TON clients against `cocoon devnet`, and the devnet against SIGKILL.
 
 use std::path::PathBuf;
@@ -42,10 +42,15 @@ pub(crate) fn steps(args: &Args, steps: &mut Steps) -> Result<()> {
         tools::cargo_tool("nextest").map(drop)
     })?;
     steps.step("build", || shell::run(&mut cargo(&["build", "--locked", "--workspace", "--all-targets"])))?;
-    let model = if args.rust_only { None } else { Some(tools::model(&tools::dev_binary("cocoon"))?) };
+    let cocoon = tools::dev_binary("cocoon");
+    let model = if args.rust_only { None } else { Some(tools::model(&cocoon)?) };
+    let embedding_model = if args.rust_only { None } else { Some(tools::embedding_model(&cocoon)?) };
     let with_data = |command: &mut Command| {
         if let Some(model) = &model {
             command.env("COCOON_TEST_MODEL", model);
+        }
+        if let Some(model) = &embedding_model {
+            command.env("COCOON_TEST_EMBEDDING_MODEL", model);
         }
         shell::run(command.env("COCOON_VECTORS", tools::vectors()))
     };
@@ -78,6 +83,7 @@ fn ton_modules() -> Result<PathBuf> {
     tools::locked_modules("node-ton", "tests/ton")
 }
 
-fn python() -> Result<PathBuf> {
+/// The interpreter that has the SDKs and llama.cpp.
+pub(crate) fn python() -> Result<PathBuf> {
     tools::python("venv", &std::fs::read_to_string(root().join("tests/sdk/requirements.txt"))?)
 }

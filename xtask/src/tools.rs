@@ -68,6 +68,7 @@ pub(crate) fn node_modules() -> Result<PathBuf> {
     let stamp = folder.join("package.json");
     if std::fs::read(&stamp).is_ok_and(|have| have == wanted)
         && folder.join("node_modules/openai/package.json").exists()
+        && folder.join("node_modules/@anthropic-ai/sdk/package.json").exists()
     {
         return Ok(folder);
     }
@@ -97,6 +98,12 @@ pub(crate) fn locked_modules(name: &str, source: &str) -> Result<PathBuf> {
 pub(crate) fn model(cocoon: &Path) -> Result<PathBuf> {
     let path = output(&mut command(cocoon, &["model", "pull"])).context("the tests need the small model")?;
     Ok(PathBuf::from(path.trim()))
+}
+
+/// The small embedding model, likewise; a folder.
+pub(crate) fn embedding_model(cocoon: &Path) -> Result<PathBuf> {
+    let pull = output(&mut command(cocoon, &["model", "pull", "all-MiniLM-L6-v2"]));
+    Ok(PathBuf::from(pull.context("the tests need the small embedding model")?.trim()))
 }
 
 /// The recorded vectors: beside the checkout, or where `COCOON_VECTORS` says.

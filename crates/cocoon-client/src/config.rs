@@ -96,6 +96,10 @@ impl ClientConfig {
         if self.limits.body_bytes == 0 || self.limits.body_bytes > body_max {
             return Err(ConfigError::OutOfRange { field: "limits.body_bytes", min: 1, max: body_max as u64 });
         }
+        let upload_max = limits::UPLOAD_BYTES_MAX;
+        if self.limits.upload_bytes == 0 || self.limits.upload_bytes > upload_max {
+            return Err(ConfigError::OutOfRange { field: "limits.upload_bytes", min: 1, max: upload_max as u64 });
+        }
         let bodies = self.limits.body_bytes..=Semaphore::MAX_PERMITS;
         if !bodies.contains(&self.limits.bodies_bytes) {
             let (min, max) = (*bodies.start() as u64, *bodies.end() as u64);
@@ -117,8 +121,10 @@ impl ClientConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Bytes of one request body.
+    /// Bytes of one request body of JSON.
     pub body_bytes: usize,
+    /// Bytes of one form with files in it.
+    pub upload_bytes: usize,
     /// Bytes of all request bodies that have not been sent on yet.
     pub bodies_bytes: usize,
     /// How long a body may take.
@@ -137,6 +143,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             body_bytes: limits::BODY_BYTES_DEFAULT,
+            upload_bytes: limits::UPLOAD_BYTES_DEFAULT,
             bodies_bytes: limits::BODIES_BYTES_DEFAULT,
             body_timeout_ms: millis(limits::BODY_TIMEOUT_DEFAULT),
             header_timeout_ms: millis(limits::HEADER_TIMEOUT_DEFAULT),

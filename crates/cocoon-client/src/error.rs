@@ -3,7 +3,7 @@
 //! Bodies have OpenAI's shape. Texts of peers reach the app only for faults of the request itself,
 //! and only if they name no address; for everything else the sentence is ours.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use cocoon_net::SendError;
@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::{
     budget::{BooksClosed, DemandDiffers, OverLimit},
+    dialect::{Dialect, DialectError, DialectEvents, Fault, Violation, anthropic_type, error_body},
     http::body::ResponseBody,
     limits,
 };
@@ -27,7 +28,17 @@ pub(crate) enum RequestError {
     BadRequest { message: Cow<'static, str>, param: Option<&'static str> },
     #[error("{0}")]
     BadBody(#[from] BodyError),
-    #[error("an API key is required: send `Authorization: Bearer sk-cocoon-…`")]
+    #[error("{0}")]
+    Untranslated(#[from] DialectError),
+    #[error("{}", told(.0))]
+    Untranslatable(#[from] Violation),
+    #[error("the answer is longer than {limit} bytes, which are as many as are translated at once; ask for a stream")]
+    AnswerTooLong { limit: usize },
+    #[error("there is nothing at this path: a confidential network keeps no answers, conversations, files or batches")]
+    NothingKept,
+    #[error("tokens cannot be counted here: the tokenizer is the worker's, which counts them when it answers")]
+    NoTokenizer,
+    #[error("an API key is required: send `Authorization: Bearer sk-cocoon-…`, or the key as `x-api-key`")]
     KeyMissing,
     #[error("the API key is not known here")]
     KeyWrong,
@@ -35,7 +46,7 @@ pub(crate) enum RequestError {
     ForeignHost,
     #[error("pages of that origin may not call this client; its owner can add it to `cors_origins`")]
     ForeignOrigin,
-    #[error("there is nothing at this path; see /v1/models, /v1/chat/completions and /v1/completions")]
+    #[error("there is nothing at this path; see /v1/models, /v1/chat/completions and the API in the README")]
     UnknownPath,
     #[error("the model `{model}` does not exist here; /v1/models lists those that do")]
     UnknownModel { model: String },
@@ -69,6 +80,8 @@ pub(crate) enum RequestError {
     TooLargeForProxy,
     #[error("the content type must be application/json")]
     NotJson,
+    #[error("the content type must be multipart/form-data")]
+    NotMultipart,
     #[error("too many requests are in flight")]
     Busy,
     #[error("{0}")]
@@ -104,9 +117,15 @@ impl RequestError {
         matches!(self, Self::Failed(failure) if failure.code == FailureCode::NoWorker)
     }
 
+    /// When the proxy says that it is worth trying again.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let Self::Failed(failure) = self else { return None };
+        failure.retry_after_ms.map(|ms| Duration::from_millis(ms.into()))
+    }
+
     /// The whole answer to a request that failed before its head was sent.
-    pub(crate) fn response(&self) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::full(self.body()));
+    pub(crate) fn response(&self, dialect: Option<Dialect>) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::full(self.body_in(dialect)));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -131,6 +150,14 @@ impl RequestError {
         [b"data: ".as_slice(), &self.body(), b"\n\n"].concat().into()
     }
 
+    /// The same in the events of another API.
+    pub(crate) fn tell(&self, events: &mut DialectEvents, out: &mut Vec<u8>) {
+        let (message, shape) = (self.to_string(), self.shape());
+        let anthropic_type = anthropic_type(shape.status.as_u16());
+        let fault = Fault { message: &message, code: shape.code, openai_type: shape.kind, anthropic_type };
+        events.break_off(&fault, out);
+    }
+
     /// The status that an app sees, or would have seen had the stream not begun.
     pub(crate) fn status(&self) -> StatusCode {
         self.shape().status
@@ -141,6 +168,16 @@ impl RequestError {
         self.shape().code
     }
 
+    fn body_in(&self, dialect: Option<Dialect>) -> Bytes {
+        match dialect {
+            Some(Dialect::Messages) => {
+                let kind = anthropic_type(self.status().as_u16());
+                error_body(kind, &self.to_string(), Some(self.code())).into()
+            }
+            Some(Dialect::Responses) | None => self.body(),
+        }
+    }
+
     fn body(&self) -> Bytes {
         let shape = self.shape();
         let error = json!({
@@ -149,12 +186,15 @@ impl RequestError {
         json!({ "error": error }).to_string().into()
     }
 
-    fn param(&self) -> Option<&'static str> {
+    fn param(&self) -> Option<&str> {
         if let Self::BadRequest { param, .. } = self {
             return *param;
         }
-        if let Self::BadBody(BodyError::BadField { field, .. } | BodyError::LimitsDiffer { field, .. }) = self {
-            return Some(field);
+        if let Self::Untranslated(error) = self {
+            return error.field();
+        }
+        if let Self::BadBody(error) = self {
+            return error.field();
         }
         (self.code() == FailureCode::ModelNotFound.as_str()).then_some("model")
     }
@@ -175,6 +215,10 @@ impl RequestError {
 
     fn shape(&self) -> Shape {
         let (status, kind, code) = match self {
+            Self::BadBody(BodyError::Unsupported { .. }) | Self::Untranslated(DialectError::Unsupported { .. }) => {
+                (400, INVALID, "unsupported_parameter")
+            }
+            Self::Untranslated(_) => (400, INVALID, "bad_request"),
             Self::BadRequest { .. } | Self::BadBody(_) => (400, INVALID, "bad_request"),
             Self::BodyCut => (400, INVALID, "incomplete_body"),
             Self::KeyMissing => (401, "authentication_error", "missing_api_key"),
@@ -182,6 +226,8 @@ impl RequestError {
             Self::ForeignHost => (403, "permission_error", "host_not_allowed"),
             Self::ForeignOrigin => (403, "permission_error", "origin_not_allowed"),
             Self::UnknownPath => (404, INVALID, "unknown_url"),
+            Self::NothingKept => (404, INVALID, "nothing_is_kept"),
+            Self::NoTokenizer => (404, INVALID, "not_supported"),
             Self::UnknownModel { .. } => (404, INVALID, "model_not_found"),
             Self::UnknownAttestation => (404, INVALID, "attestation_not_found"),
             Self::UnknownReceipt => (404, INVALID, "receipt_not_found"),
@@ -196,12 +242,15 @@ impl RequestError {
             Self::WrongMethod { .. } => (405, INVALID, "method_not_allowed"),
             Self::BodyLate => (408, INVALID, "body_timeout"),
             Self::BodyTooLarge { .. } | Self::TooLargeForProxy => (413, INVALID, "request_too_large"),
-            Self::NotJson => (415, INVALID, "unsupported_media_type"),
+            Self::NotJson | Self::NotMultipart => (415, INVALID, "unsupported_media_type"),
             Self::Busy => (429, "rate_limit_error", "overloaded"),
             Self::AppTooSlow => (429, "rate_limit_error", "slow_reader"),
             Self::NoProxy(_) => (503, UNAVAILABLE, "no_proxy"),
             Self::NoWorker => (503, UNAVAILABLE, "no_worker"),
             Self::ProxyLost => (502, API, "proxy_lost"),
+            Self::Untranslatable(Violation::Engine(_)) => (502, API, "engine_failed"),
+            Self::Untranslatable(_) => (502, API, "untranslatable_answer"),
+            Self::AnswerTooLong { .. } => (502, API, "answer_too_large"),
             Self::BadAnswer => (502, API, "protocol_violation"),
             Self::Late => (504, API, "timeout"),
             Self::Failed(failure) => return failed_shape(failure),
@@ -228,6 +277,16 @@ fn failed_shape(failure: &Failure) -> Shape {
         return Shape { status: StatusCode::BAD_GATEWAY, kind: API, code: code.as_str() };
     }
     Shape { status: status_or_500(code.http_status()), kind: code.openai_type(), code: code.as_str() }
+}
+
+/// What the app reads about an answer that could not be translated.
+fn told(violation: &Violation) -> Cow<'_, str> {
+    if let Violation::Engine(words) = violation
+        && names_an_address(words)
+    {
+        return "the worker's inference engine failed".into();
+    }
+    violation.to_string().into()
 }
 
 /// What the app reads about a failure that a peer reported.
@@ -300,7 +359,7 @@ mod tests {
     use super::*;
 
     fn check(error: &RequestError, status: u16, code: &str, retry: Option<&str>) {
-        let response = error.response();
+        let response = error.response(None);
         assert_eq!(response.status(), status, "{error}");
         assert_eq!(response.headers().get("retry-after").map(|v| v.to_str().unwrap()), retry, "{error}");
         let body: serde_json::Value = serde_json::from_slice(&error.body()).unwrap();

@@ -5,6 +5,7 @@
 //! idle ones end at once, answers that have begun get the drain timeout.
 
 pub(crate) mod body;
+mod dialects;
 mod gate;
 mod inference;
 mod info;
@@ -42,7 +43,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Bound, Shared, error::RequestError, limits, receipts::Metered, request::Endpoint};
+use crate::{Bound, Shared, dialect::Dialect, error::RequestError, limits, receipts::Metered, request::Endpoint};
 use body::ResponseBody;
 use gate::{Caller, Gate};
 use stall::StallGuard;
@@ -222,16 +223,21 @@ where
 /// Answers one request.
 async fn handle(server: &Server, request: Request<Incoming>) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
+    let dialect = Dialect::of_path(parts.uri.path());
     let mut labels = Labels { request: RequestTag::of(&parts), attestation: None, receipt: None };
     let (mut response, caller) = match server.gate.admit(&parts) {
         Ok(caller) => match route(server, &parts, body, &mut labels).await {
             Ok(response) => (response, caller),
-            Err(error) => (error.response(), caller),
+            Err(error) => (error.response(dialect), caller),
         },
-        Err(error) => (error.response(), Caller::Same),
+        Err(error) => (error.response(dialect), Caller::Same),
     };
     let headers = response.headers_mut();
     gate::name_caller(caller, headers);
+    if dialect == Some(Dialect::Messages) {
+        // Where Anthropic's SDKs look for it.
+        headers.insert("request-id", labels.request.0.clone());
+    }
     headers.insert("x-request-id", labels.request.0);
     if let Some(id) = labels.attestation {
         headers.insert("x-cocoon-attestation", id);
@@ -262,13 +268,13 @@ async fn route(
         }
         _ => server.gate.authorize(&parts.headers)?,
     };
+    if let Some(endpoint) = Endpoint::parse("POST", path) {
+        return inference::answer(shared, endpoint.into(), parts, body, labels, access.key.as_ref()).await;
+    }
+    if let Some(dialect) = Dialect::of_path(path) {
+        return dialects::answer(shared, dialect, parts, body, labels, access.key.as_ref()).await;
+    }
     match path {
-        "/v1/chat/completions" => {
-            inference::answer(shared, Endpoint::ChatCompletions, parts, body, labels, access.key.as_ref()).await
-        }
-        "/v1/completions" => {
-            inference::answer(shared, Endpoint::Completions, parts, body, labels, access.key.as_ref()).await
-        }
         "/v1/models" => get(parts).and_then(|()| info::models(shared)),
         "/metrics" => get(parts).map(|()| info::metrics(shared)),
         "/v1/usage" => get(parts).map(|()| usage::usage(shared, &access)),

@@ -6,11 +6,12 @@
 //! `request` (fields that are this network's own, a missing token limit, usage).
 //!
 //! 1. `http` accepts connections, refuses strangers (`gate`), reads the body once.
-//! 2. `request` reads what the network must know, and makes the envelope.
-//! 3. `pool` chooses a proxy; `session` keeps a connection to each.
-//! 4. `session::link` sends the request and hands answer messages to `session::answer`, out of
+//! 2. `dialect` makes a chat body of other APIs' requests, and their answers of chat answers.
+//! 3. `request` reads what the network must know, and makes the envelope.
+//! 4. `pool` chooses a proxy; `session` keeps a connection to each.
+//! 5. `session::link` sends the request and hands answer messages to `session::answer`, out of
 //!    which `http::stream` feeds the app, with credit and cancellation.
-//! 5. `error` is the only place that knows HTTP statuses.
+//! 6. `error` is the only place that knows HTTP statuses.
 //!
 //! Prompts and answers appear in no log, error or status.
 
@@ -18,6 +19,7 @@ mod attestations;
 mod budget;
 mod chunks;
 mod config;
+mod dialect;
 mod error;
 mod http;
 mod keys;
@@ -62,7 +64,7 @@ pub use crate::{
     config::{AuthSecret, BudgetConfig, ClientConfig, ConfigError, LimitsConfig},
     http::Accept,
     keys::{ApiKey, ApiKeyConfig, ApiKeyHash, KeyError},
-    pool::ProxyStatus,
+    pool::{BreakerState, ProxyStatus},
     receipts::ReceiptsStatus,
     status::Status,
 };
@@ -129,7 +131,7 @@ impl Client {
         terms: Option<Terms>,
     ) -> Result<Self, ConfigError> {
         config.check()?;
-        let pool = Pool::new(&directory.clone().look());
+        let pool = Pool::new(&directory.clone().look(), rand::random());
         let bodies = Arc::new(Semaphore::new(config.limits.bodies_bytes));
         let budget = Arc::new(Budget::in_memory(&config, Arc::clone(&clock)));
         let receipts = Arc::new(Receipts::new(Arc::clone(&clock)));
@@ -168,6 +170,15 @@ impl Client {
         shared.receipts.open(&money.folder)?;
         shared.desk = Some(Desk::open(money, &shared.config.budget)?);
         Ok(self)
+    }
+
+    /// Chooses among equal proxies by this seed, so that a test or a simulation can be run again. Call it before serving.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.pool = Pool::new(&self.directory.clone().look(), seed);
+        }
+        self
     }
 
     /// Judges the evidence behind receipt keys by this policy for workers, as it is at each moment. Without it, evidence is

@@ -14,8 +14,16 @@ pub const BODY_BYTES_DEFAULT: usize = 8 << 20;
 /// and the fields that are added need some of it.
 pub const BODY_BYTES_MAX: usize = 15 << 20;
 
-/// Bytes of all request bodies that are being read or wait for a proxy; beyond it the app gets 429. Without it the
-/// requests in flight could hold 32 GiB. Once sent, a body counts against its connection's queue instead.
+/// Bytes of one form with files: the 25 MiB of one audio file that OpenAI takes, and the fields around it. An original
+/// packet carries 16 MiB, so a larger one needs a proxy of ours.
+pub const UPLOAD_BYTES_DEFAULT: usize = (25 << 20) + (64 << 10);
+
+/// What that limit can be raised to: the envelope needs some of a connection's largest message.
+pub const UPLOAD_BYTES_MAX: usize = cocoon_wire::limits::UPLOAD_BODY_MAX - (64 << 10);
+
+/// Bytes of all request bodies that are being read, or wait for a proxy or the head of an answer; beyond it the app gets
+/// 429. Without it the requests in flight could hold 32 GiB. A body is kept until the head comes, since it may have to go to
+/// another proxy; where there is one proxy only, until it is sent.
 pub const BODIES_BYTES_DEFAULT: usize = 512 << 20;
 
 /// Bytes that a first buffer for a body is given before any arrived, whatever its length header
@@ -128,6 +136,61 @@ pub const RETIRED_LOOK: Duration = Duration::from_millis(500);
 
 /// Requests in flight on one proxy connection.
 pub const REQUESTS_PER_PROXY: usize = 4096;
+
+/// Proxies that one request is sent to, one after the other: one that breaks whoever takes it breaks no more than these, and
+/// each may cost.
+pub const ATTEMPTS_MAX: usize = 3;
+
+/// Failures of a proxy in a row that open its breaker: one or two may be chance, and cost a retry each.
+pub const BREAKER_FAILURES: u32 = 3;
+
+/// Requests of which half must have failed to open it though some succeed between them; a bit each in a word.
+pub const BREAKER_WINDOW: u32 = 20;
+
+/// How long a proxy is left alone first: about what a restart takes.
+pub const BREAKER_PAUSE_FIRST: Duration = Duration::from_millis(500);
+
+/// The longest such pause: a proxy that is mended waits no longer for its first request.
+pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// After this long without an outcome of the request that tries a proxy, another one may: engines may think for long.
+pub const BREAKER_PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a proxy whose workers were all busy is avoided for a model, where it gave no advice.
+pub const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The most of its advice that is taken: it was a guess.
+pub const BUSY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Proxies whose troubles `/readyz` tells: it answers strangers on this host, and a probe reads little.
+pub const DOUBTS_SHOWN: usize = 8;
+
+/// After this time what was measured of a proxy counts half: one that was slow or failed is tried again within a minute.
+pub const QUALITY_HALF_LIFE: Duration = Duration::from_secs(20);
+
+/// Models, streamed and not, of which the quality is known for each proxy; each takes about 100 bytes.
+pub const QUALITY_KINDS: usize = 128;
+
+/// How often a link is looked at while requests wait on it. Several looks make a verdict, so that a pause of this process
+/// counts as one.
+pub const LIVENESS_LOOK: Duration = Duration::from_millis(100);
+
+/// Looks without a byte from the proxy after which it is asked for a sign of life.
+pub const LIVENESS_QUIET_LOOKS: u32 = 2;
+
+/// How long it may take to give one, at least. With the looks before it, what has not begun leaves a silent proxy within
+/// 0.8 s. A link with longer round trips gets four of them.
+pub const LIVENESS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The most that round trips add to it; they are measured by questions that a busy proxy answers late.
+pub const LIVENESS_PATIENCE_MAX: Duration = Duration::from_secs(5);
+
+/// The slowest uplink that a large request is given time for, in bytes a second: 1 Mbit/s. The question for a sign of life
+/// waits behind what the system has buffered.
+pub const LIVENESS_UPLINK_BYTES_PER_S: u64 = 128 << 10;
+
+/// How often a request that waits on a silent proxy looks for another one.
+pub const SILENT_LOOK: Duration = Duration::from_millis(100);
 
 /// How long each step of the handshake with a proxy may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -340,3 +403,39 @@ pub const UNHEARD_ASKED_EVERY: Duration = Duration::from_secs(15);
 
 /// How long the proxy may take to see a registration, as in the original.
 pub const REGISTER_WAIT: Duration = Duration::from_secs(300);
+
+// Dialects: other APIs, translated here.
+
+/// Bytes of one event of a chat stream that is translated. Ordinary ones have 300; a tool call whose arguments come in one
+/// piece, or twenty alternatives of a token, have kilobytes.
+pub const CHAT_EVENT_BYTES: usize = 1 << 20;
+
+/// Bytes of text, arguments and probabilities of one answer that are kept for the documents and events that repeat them.
+/// An answer of 100,000 tokens has half a megabyte.
+pub const DIALECT_TEXT_BYTES: usize = 4 << 20;
+
+/// Blocks of one answer: stretches of text or reasoning, and tool calls. Models think, speak and call a few times.
+pub const DIALECT_BLOCKS: usize = 256;
+
+/// Tool calls of one answer, as many as tools that OpenAI lets one request name.
+pub const DIALECT_TOOL_CALLS: usize = 128;
+
+/// Bytes of a tool call's name, and of its id.
+pub const DIALECT_NAME_BYTES: usize = 1024;
+
+/// Elements of one list of a request: items of a conversation, parts of a message, tools. A long agent's conversation has
+/// thousands.
+pub const DIALECT_ELEMENTS: usize = 32 << 10;
+
+/// Bytes of a whole answer that is translated, which has to be held: its text, and some for probabilities of tokens. What is
+/// beyond [`WHOLE_ANSWER_BYTES`] takes of the room for bodies.
+pub const DIALECT_ANSWER_BYTES: usize = 8 << 20;
+
+/// Members of a request's body, as many as the chat body may have.
+pub const DIALECT_MEMBERS: usize = cocoon_wire::limits::JSON_MEMBERS_MAX;
+
+/// Stop sequences of one request: apps have a few, and each is kept until the answer ends.
+pub const DIALECT_STOP_SEQUENCES: usize = 64;
+
+/// Bytes of an engine's words about an error that are passed on.
+pub const DIALECT_ERROR_BYTES: usize = 1024;

@@ -86,6 +86,11 @@ impl Models {
         }
     }
 
+    /// The workers of a model, as they were told.
+    pub(crate) fn load(&self, model: &str) -> Option<ModelLoad> {
+        self.served.get(model).copied()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.served.is_empty()
     }

@@ -1,25 +1,39 @@
 //! The proxies of this client, and the choice of one for a request.
 //!
-//! A proxy that serves the model and has the fewest of our requests in flight is taken. What is
-//! known of models may be old, so before a model is called unknown the proxies are asked again.
+//! Of those that serve the model, [`choice`] takes one by price, measured quality and load; [`breaker`] keeps requests from
+//! one that keeps failing; [`setback`] says what a failure means. What is known of models may be old, so before a model is
+//! called unknown the proxies are asked again.
+
+mod breaker;
+mod choice;
+mod dice;
+mod quality;
+mod setback;
+mod slot;
 
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
 };
 
+use cocoon_units::Coefficient;
 use futures_util::future::join_all;
-use serde::Serialize;
+use tokio::time::Instant;
 
+use self::dice::Dice;
+pub use self::{breaker::BreakerState, slot::ProxyStatus};
+pub(crate) use self::{
+    breaker::Fault,
+    quality::Kind,
+    setback::Setback,
+    slot::{ProxySlot, ProxyState},
+};
 use crate::{
     attestations::Record,
     error::RequestError,
-    models::{ModelLoad, Models, Served},
-    session::{ConnectFailure, link::Link},
+    models::{ModelLoad, Served},
+    session::link::Link,
 };
 
 /// All proxies of the moment.
@@ -27,53 +41,39 @@ use crate::{
 pub(crate) struct Pool {
     /// In the order of their numbers; replaced as a whole, so that a request looks at one list.
     proxies: RwLock<Arc<[Arc<ProxySlot>]>>,
+    dice: Dice,
 }
 
-/// One proxy.
-#[derive(Debug)]
-pub(crate) struct ProxySlot {
-    number: u32,
-    state: Mutex<ProxyState>,
-    /// What it served when its last session ended: that comes back, most likely.
-    served: Mutex<Option<Arc<Models>>>,
-    violations: AtomicU64,
+/// What one request asks of a proxy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) kind: &'a Kind,
+    /// The dearest worker that it accepts.
+    pub(crate) cap: Coefficient,
+    /// Sessions that had their chance.
+    pub(crate) tried: &'a [Arc<Link>],
 }
 
-/// How the session with a proxy stands.
+impl Wish<'_> {
+    pub(crate) fn model(&self) -> &str {
+        &self.kind.model
+    }
+
+    fn was_tried(&self, link: &Arc<Link>) -> bool {
+        self.tried.iter().any(|tried| Arc::ptr_eq(tried, link))
+    }
+}
+
+/// A proxy that was chosen, and its session.
 #[derive(Clone, Debug)]
-pub(crate) enum ProxyState {
-    /// Being dialled, or shaking hands.
-    Connecting,
-    /// Takes requests.
-    Ready(Arc<Link>),
-    /// There was a session; the next one is on its way.
-    Lost,
-    /// The last attempt failed, and the next one waits for its time.
-    Failed(Cow<'static, str>),
-}
-
-/// One proxy in the status; its address is the owner's to know, and stays out.
-#[derive(Clone, Debug, Serialize)]
-pub struct ProxyStatus {
-    /// Whether it takes requests.
-    pub ready: bool,
-    /// How the session stands, in a few words.
-    pub state: String,
-    /// The protocol version of the session.
-    pub version: Option<i32>,
-    /// Requests that wait for the rest of their answer.
-    pub requests_in_flight: usize,
-    /// Connections closed because it broke the protocol.
-    pub violations: u64,
-    /// The id of what was verified of it, as in `/v1/attestation`; none on a link without attestation.
-    pub attestation: Option<String>,
-    /// Whose word that rests on: `vendor`, or `simulated`, which proves nothing about any machine.
-    pub provenance: Option<String>,
+pub(crate) struct Picked {
+    pub(crate) proxy: Arc<ProxySlot>,
+    pub(crate) link: Arc<Link>,
 }
 
 /// Where a request can go.
 enum Choice {
-    Proxy(Arc<Link>),
+    Proxy(Picked),
     /// These proxies are ready, and none serves the model.
     Unserved(Vec<Arc<Link>>),
     NoneReady,
@@ -90,8 +90,11 @@ enum Untold {
 }
 
 impl Pool {
-    pub(crate) fn new(numbers: &[u32]) -> Self {
-        Self { proxies: RwLock::new(numbers.iter().map(|number| Arc::new(ProxySlot::new(*number))).collect()) }
+    /// The proxies of these numbers; equal choices follow from the seed.
+    pub(crate) fn new(numbers: &[u32], seed: u64) -> Self {
+        let dice = Dice::new(seed);
+        let proxies = numbers.iter().map(|number| Arc::new(ProxySlot::new(*number, dice.roll()))).collect();
+        Self { proxies: RwLock::new(proxies), dice }
     }
 
     fn proxies(&self) -> Arc<[Arc<ProxySlot>]> {
@@ -102,12 +105,12 @@ impl Pool {
     /// The place of a proxy, which is made if there is none.
     pub(crate) fn open(&self, number: u32) -> Arc<ProxySlot> {
         let mut proxies = self.proxies.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = proxies.iter().find(|proxy| proxy.number == number) {
+        if let Some(known) = proxies.iter().find(|proxy| proxy.number() == number) {
             return Arc::clone(known);
         }
-        let new = Arc::new(ProxySlot::new(number));
+        let new = Arc::new(ProxySlot::new(number, self.dice.roll()));
         let mut all: Vec<_> = proxies.iter().chain([&new]).map(Arc::clone).collect();
-        all.sort_unstable_by_key(|proxy| proxy.number);
+        all.sort_unstable_by_key(|proxy| proxy.number());
         *proxies = all.into();
         new
     }
@@ -115,19 +118,34 @@ impl Pool {
     /// Takes no more requests to a proxy; those it has run on.
     pub(crate) fn remove(&self, number: u32) {
         let mut proxies = self.proxies.write().unwrap_or_else(PoisonError::into_inner);
-        *proxies = proxies.iter().filter(|proxy| proxy.number != number).map(Arc::clone).collect();
+        *proxies = proxies.iter().filter(|proxy| proxy.number() != number).map(Arc::clone).collect();
     }
 
     /// The proxy for a request.
-    pub(crate) async fn pick(&self, model: &str) -> Result<Arc<Link>, RequestError> {
-        if let Choice::Unserved(links) = self.choose(model, Untold::Asked)? {
+    pub(crate) async fn pick(&self, wish: &Wish<'_>) -> Result<Picked, RequestError> {
+        if let Choice::Unserved(links) = self.choose(wish, Untold::Asked) {
             join_all(links.iter().map(|link| link.refresh_models())).await;
         }
-        match self.choose(model, Untold::Trusted)? {
-            Choice::Proxy(link) => Ok(link),
-            Choice::Unserved(links) => Err(self.unserved(model, &links)),
+        match self.choose(wish, Untold::Trusted) {
+            Choice::Proxy(picked) => {
+                picked.proxy.chosen(Instant::now());
+                Ok(picked)
+            }
+            Choice::Unserved(links) => Err(self.unserved(wish.model(), &links)),
             Choice::NoneReady => Err(self.none_ready()),
         }
+    }
+
+    /// Whether a request could go to another proxy, one that nothing speaks against.
+    pub(crate) fn has_other(&self, wish: &Wish<'_>) -> bool {
+        let now = Instant::now();
+        let candidates = self.serving(wish, Untold::Asked).0;
+        candidates.iter().any(|picked| picked.proxy.candidate(&picked.link, wish, now).is_fit())
+    }
+
+    /// Whether there is no more than one proxy, so that a request that fails there has nowhere to go.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.proxies().len() <= 1
     }
 
     /// Everything that can be asked for, with the workers of all proxies.
@@ -166,29 +184,43 @@ impl Pool {
     }
 
     fn ready(&self) -> impl Iterator<Item = Arc<Link>> + use<> {
-        let proxies = self.proxies();
-        (0..proxies.len()).filter_map(move |place| proxies.get(place).and_then(|proxy| proxy.link()))
+        self.sessions().map(|picked| picked.link)
     }
 
-    /// Fails only when there is no proxy to ask.
-    fn choose(&self, model: &str, untold: Untold) -> Result<Choice, RequestError> {
-        let mut best: Option<Arc<Link>> = None;
-        let mut ready = Vec::new();
-        for link in self.ready() {
-            let serves = match &*link.models() {
-                Some(models) => models.served(model) == Served::Now,
+    /// The proxies that take requests.
+    fn sessions(&self) -> impl Iterator<Item = Picked> + use<> {
+        let proxies = self.proxies();
+        (0..proxies.len()).filter_map(move |place| {
+            let proxy = proxies.get(place)?;
+            proxy.link().map(|link| Picked { proxy: Arc::clone(proxy), link })
+        })
+    }
+
+    /// Those that serve a model, and the others.
+    fn serving(&self, wish: &Wish<'_>, untold: Untold) -> (Vec<Picked>, Vec<Arc<Link>>) {
+        let (mut serving, mut others) = (Vec::new(), Vec::new());
+        for picked in self.sessions().filter(|picked| !wish.was_tried(&picked.link)) {
+            let serves = match &*picked.link.models() {
+                Some(models) => models.served(wish.model()) == Served::Now,
                 None => untold == Untold::Trusted,
             };
-            if !serves {
-                ready.push(link);
-            } else if best.as_ref().is_none_or(|best| link.in_flight() < best.in_flight()) {
-                best = Some(link);
+            if serves {
+                serving.push(picked);
+            } else {
+                others.push(picked.link);
             }
         }
-        match best {
-            Some(link) => Ok(Choice::Proxy(link)),
-            None if ready.is_empty() => Ok(Choice::NoneReady),
-            None => Ok(Choice::Unserved(ready)),
+        (serving, others)
+    }
+
+    fn choose(&self, wish: &Wish<'_>, untold: Untold) -> Choice {
+        let (mut serving, others) = self.serving(wish, untold);
+        let now = Instant::now();
+        let candidates: Vec<_> = serving.iter().map(|picked| picked.proxy.candidate(&picked.link, wish, now)).collect();
+        match choice::choose(&candidates, self.dice.roll()) {
+            Some(place) => Choice::Proxy(serving.swap_remove(place)),
+            None if others.is_empty() => Choice::NoneReady,
+            None => Choice::Unserved(others),
         }
     }
 
@@ -208,94 +240,12 @@ impl Pool {
         let proxies = self.proxies();
         let words = match &*proxies {
             [] => Cow::Borrowed("no proxy is configured, or registered in the root contract"),
-            [proxy] => format!("the proxy is not ready: {}", proxy.lock().words()).into(),
+            [proxy] => format!("the proxy is not ready: {}", proxy.words()).into(),
             proxies => {
-                let first =
-                    proxies.iter().find(|proxy| matches!(*proxy.lock(), ProxyState::Failed(_))).unwrap_or(&proxies[0]);
-                format!("none of {} proxies is ready; of one, {}", proxies.len(), first.lock().words()).into()
+                let first = proxies.iter().find(|proxy| proxy.has_failed()).unwrap_or(&proxies[0]);
+                format!("none of {} proxies is ready; of one, {}", proxies.len(), first.words()).into()
             }
         };
         RequestError::NoProxy(words)
-    }
-}
-
-impl ProxySlot {
-    fn new(number: u32) -> Self {
-        Self {
-            number,
-            state: Mutex::new(ProxyState::Connecting),
-            served: Mutex::default(),
-            violations: AtomicU64::new(0),
-        }
-    }
-
-    /// Its place in the configuration, or its number in the root's registry: its name in logs.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
-    }
-
-    pub(crate) fn set(&self, state: ProxyState) {
-        *self.lock() = state;
-    }
-
-    /// The session is over; what it served is remembered.
-    pub(crate) fn set_lost(&self, link: &Link) {
-        let models = link.models().clone();
-        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = models;
-        self.set(ProxyState::Lost);
-    }
-
-    fn has_served(&self, model: &str) -> bool {
-        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served.as_ref().is_some_and(|models| models.served(model) != Served::Never)
-    }
-
-    pub(crate) fn set_failed(&self, failure: &ConnectFailure) {
-        if failure.is_violation {
-            self.count_violation();
-        }
-        self.set(ProxyState::Failed(failure.summary.clone()));
-    }
-
-    pub(crate) fn count_violation(&self) {
-        self.violations.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn link(&self) -> Option<Arc<Link>> {
-        match &*self.lock() {
-            ProxyState::Ready(link) => (!link.is_leaving()).then(|| Arc::clone(link)),
-            ProxyState::Connecting | ProxyState::Lost | ProxyState::Failed(_) => None,
-        }
-    }
-
-    fn status(&self) -> ProxyStatus {
-        let link = self.link();
-        let attestation = link.as_ref().and_then(|link| link.attestation());
-        ProxyStatus {
-            ready: link.is_some(),
-            state: self.lock().words().to_owned(),
-            version: link.as_ref().map(|link| link.version().number()),
-            requests_in_flight: link.as_ref().map_or(0, |link| link.in_flight()),
-            violations: self.violations.load(Ordering::Relaxed),
-            attestation: attestation.as_ref().map(|record| record.id().to_owned()),
-            provenance: attestation.as_ref().map(|record| record.provenance()),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ProxyState> {
-        // The state is replaced in one assignment, so it is whole even after a panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ProxyState {
-    fn words(&self) -> &str {
-        match self {
-            Self::Connecting => "it is being connected to",
-            Self::Ready(link) if link.is_leaving() => "this client's contract with it is being closed",
-            Self::Ready(_) => "it is ready",
-            Self::Lost => "the connection was lost and is being made again",
-            Self::Failed(why) => why,
-        }
     }
 }

@@ -10,41 +10,32 @@ use cocoon_units::{AdjustedTokens, Coefficient, Pricing, most_tokens};
 use cocoon_wire::{
     Sealed, Version,
     http::HttpRequest,
-    openai::{Edits, RequestFields, edit_request},
+    openai::{BodyKind, Edits, RequestFacts, edit_body, multipart_type},
 };
 use http::{HeaderMap, header};
 
 use crate::{config::ClientConfig, error::RequestError, limits};
 
-/// Where an inference request can go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// `/v1/chat/completions`
-    ChatCompletions,
-    /// `/v1/completions`
-    Completions,
-}
+pub(crate) use cocoon_wire::openai::Endpoint;
 
-impl Endpoint {
-    pub(crate) const fn path(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "/v1/chat/completions",
-            Self::Completions => "/v1/completions",
-        }
-    }
-}
+/// The content type of every body that is no form.
+const JSON: &str = "application/json";
 
 /// A request that is ready to go to a proxy.
 #[derive(Debug)]
 pub(crate) struct InferenceRequest {
     endpoint: Endpoint,
     body: Sealed,
+    content_type: Cow<'static, str>,
     accept: String,
     pub(crate) model: Arc<str>,
     pub(crate) max_coefficient: Coefficient,
+    /// Completion tokens of one answer at most.
     pub(crate) max_tokens: u32,
     /// Answers that are made at once.
     choices: u32,
+    /// Prompt tokens at most, less the margin for a template.
+    prompt_tokens_max: u64,
     pub(crate) timeout: Duration,
     pub(crate) enable_debug: bool,
     /// Whether the app wants the answer as it is made.
@@ -60,18 +51,19 @@ impl InferenceRequest {
     ///
     /// # Errors
     ///
-    /// The app's fault: a body that is no JSON object, without a model, with a field of the wrong
-    /// type, or a value that header and body give differently.
+    /// The app's fault: a body that is no JSON object or no form, without a model, with a field of the wrong
+    /// type or one that cannot be served, or a value that header and body give differently.
     pub(crate) fn read(
         endpoint: Endpoint,
         headers: &HeaderMap,
         body: &Bytes,
         config: &ClientConfig,
     ) -> Result<Self, RequestError> {
-        let fields = RequestFields::read(body)?;
+        let content_type = content_type(endpoint, headers)?;
+        let facts = RequestFacts::read(endpoint, Some(&content_type), body)?;
         let wishes = HeaderWishes::read(headers)?;
-        let max_coefficient = agree(fields.max_coefficient, wishes.max_coefficient, "max_coefficient")?;
-        let timeout_ms = agree(fields.timeout_ms, wishes.timeout_ms, "timeout")?.unwrap_or(config.timeout_ms);
+        let max_coefficient = agree(facts.fields.max_coefficient, wishes.max_coefficient, "max_coefficient")?;
+        let timeout_ms = agree(facts.fields.timeout_ms, wishes.timeout_ms, "timeout")?.unwrap_or(config.timeout_ms);
         let timeout = Duration::from_millis(timeout_ms);
         if timeout.is_zero() || timeout > limits::REQUEST_TIMEOUT_MAX {
             return Err(RequestError::bad_request(
@@ -85,17 +77,23 @@ impl InferenceRequest {
             include_usage: true,
             ..Edits::default()
         };
-        let body = edit_request(body, &edits)?;
-        let choices = fields.choices();
+        let body = edit_body(endpoint, Some(&content_type), body, &edits)?;
+        // As the proxy and the worker read it.
+        let facts = facts.of_edited(&body);
+        let (max_tokens, choices) = (facts.token_limit(config.max_tokens), facts.choices());
+        let prompt_tokens_max = facts.prompt_tokens_max();
+        let fields = facts.fields;
         let model = fields.model.filter(|model| !model.is_empty());
         Ok(Self {
             endpoint,
             body: Sealed::new(body),
+            content_type,
             accept: accept(headers),
             model: model.ok_or_else(|| RequestError::bad_request("`model` is required", Some("model")))?.into(),
             max_coefficient: max_coefficient.unwrap_or(config.max_coefficient),
-            max_tokens: fields.max_tokens.unwrap_or(config.max_tokens),
+            max_tokens,
             choices,
+            prompt_tokens_max,
             timeout,
             enable_debug: fields.enable_debug || wishes.enable_debug,
             streamed: fields.stream,
@@ -106,9 +104,8 @@ impl InferenceRequest {
 
     /// The most that it can cost, as the proxy reserves it; `None` when that does not fit 64 bits.
     pub(crate) fn most_tokens(&self, pricing: &Pricing) -> Option<AdjustedTokens> {
-        let prompt = u64::try_from(self.body.len()).unwrap_or(u64::MAX);
         let completion = u64::from(self.choices).saturating_mul(self.max_tokens.into());
-        most_tokens(prompt, completion, &pricing.multipliers, self.max_coefficient)
+        most_tokens(self.prompt_tokens_max, completion, &pricing.multipliers, self.max_coefficient)
     }
 
     /// The body as it travels, for the receipt's digest.
@@ -125,7 +122,7 @@ impl InferenceRequest {
     /// they are, and HTTP/1.1 servers want a host and a length; both say nothing about the app.
     pub(crate) fn envelope(&self, version: Version) -> Result<Sealed, RequestError> {
         let mut headers = vec![
-            ("content-type".to_owned(), "application/json".to_owned()),
+            ("content-type".to_owned(), self.content_type.clone().into_owned()),
             ("accept".to_owned(), self.accept.clone()),
         ];
         if version != Version::Extended {
@@ -139,6 +136,17 @@ impl InferenceRequest {
             payload: self.body.expose().clone(),
         };
         request.encode().map_err(|_| RequestError::TooLargeForProxy)
+    }
+}
+
+/// The content type that travels: of a form the boundary, and nothing else that the app may have written there.
+fn content_type(endpoint: Endpoint, headers: &HeaderMap) -> Result<Cow<'static, str>, RequestError> {
+    match endpoint.body() {
+        BodyKind::None | BodyKind::Json => Ok(Cow::Borrowed(JSON)),
+        BodyKind::Multipart => {
+            let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            Ok(Cow::Owned(multipart_type(given.unwrap_or_default())?))
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! belongs to. A proxy that breaks the protocol loses the connection and its requests fail; the
 //! next attempt follows the backoff, and other proxies are not concerned.
 //!
+//! While requests wait, it looks whether the proxy is there at all (`liveness`).
+//!
 //! With money, a proxy that demands what was not used loses the session too, and gets no request until it demands less;
 //! and of requests whose end was not heard the proxy is asked, in each session, until none is left (`accounts`).
 
@@ -11,6 +13,7 @@ mod accounts;
 pub(crate) mod answer;
 pub(crate) mod handshake;
 pub(crate) mod link;
+mod liveness;
 pub(crate) mod violation;
 
 use std::{borrow::Cow, pin::pin, sync::Arc};
@@ -33,12 +36,13 @@ use crate::{
     budget::desk::NotReady,
     limits,
     models::Models,
-    pool::{ProxySlot, ProxyState},
+    pool::{Fault, ProxySlot, ProxyState},
     terms::News,
 };
 pub(crate) use answer::AnswerStream;
 use handshake::{Authorized, Dialed, SessionError};
 use link::Link;
+use liveness::{Liveness, Step};
 use violation::Violation;
 
 /// Keeps a session with one proxy.
@@ -164,9 +168,13 @@ async fn serve(
     if let (Some(desk), Some(contract)) = (&shared.desk, link.client_contract()) {
         desk.session_began(&contract, &link);
     }
-    let end = drive(&mut connection, &link, shared, note, retired, shutdown).await;
+    let end = drive(&mut connection, &link, proxy, shared, note, retired, shutdown).await;
+    let in_flight = link.in_flight();
     proxy.set_lost(&link);
     link.close();
+    if let Some(fault) = end.as_ref().err().and_then(|error| error.fault(in_flight)) {
+        proxy.blame(fault);
+    }
     match end {
         Ok(()) => {}
         Err(error @ (SessionError::PeerDemands(_) | SessionError::PeerPayment(_))) => {
@@ -185,12 +193,15 @@ async fn serve(
 async fn drive(
     connection: &mut Connection,
     link: &Arc<Link>,
+    proxy: &ProxySlot,
     shared: &Shared,
     note: impl Fn(&Peer),
     retired: &CancellationToken,
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
     let mut look = interval(limits::ATTESTATION_LOOK);
+    let mut liveness = Liveness::new(connection.heard_at());
+    let mut liveness_look = pin!(link.look());
     let mut poller = pin!(poll_models(link));
     let mut stop = pin!(shutdown.cancelled());
     let mut finished = pin!(finished(link, retired));
@@ -205,6 +216,18 @@ async fn drive(
             () = &mut stop => break,
             () = &mut finished => break,
             () = &mut left => break,
+            () = &mut liveness_look => {
+                liveness_look.set(link.look());
+                match liveness.look(connection.heard_at(), link.round_trip(), link.sent()) {
+                    Step::Wait => {}
+                    Step::Ask => connection.ping()?,
+                    Step::Silent => {
+                        link.set_silent(true);
+                        proxy.blame(Fault::Silent);
+                    }
+                    Step::Alive => link.set_silent(false),
+                }
+            }
             // The connection attests its peer again by itself, and tells nobody.
             _ = look.tick() => {
                 if link.attestation().is_some_and(|record| !record.is_of(connection.peer())) {
@@ -276,11 +299,13 @@ async fn poll_models(link: &Link) -> Violation {
 /// One question for models; `None` when the proxy refused or did not answer it.
 async fn ask_models(link: &Link, is_old_proxy: bool) -> Result<Option<Models>, Violation> {
     let query = if is_old_proxy { ClientQuery::GetWorkerTypes } else { ClientQuery::GetWorkerTypesV2 };
+    let asked_at = Instant::now();
     let Ok(answer) = link.outbox().query(query.encode(), limits::POLL_TIMEOUT).await else {
         return Ok(None);
     };
     let before = link.models().clone();
     let now = Instant::now();
+    link.note_round_trip(now.saturating_duration_since(asked_at));
     let answer = ClientAnswer::decode(answer)?;
     if let ClientAnswer::WorkerTypesV2(types) = answer {
         return Ok(Some(Models::new(now, types, before.as_deref())));
@@ -292,6 +317,26 @@ async fn ask_models(link: &Link, is_old_proxy: bool) -> Result<Option<Models>, V
 }
 
 impl SessionError {
+    /// What a proxy's breaker is told of the end of its session with so many requests in flight.
+    fn fault(&self, in_flight: usize) -> Option<Fault> {
+        match self {
+            Self::PeerViolation(_) | Self::PeerPayment(_) => Some(Fault::Violation),
+            // A proxy that restarts while nobody waits for it harms nobody.
+            Self::Connection(_) => (in_flight > 0).then_some(Fault::Lost),
+            // These keep it from being chosen by themselves: there is no session until they have passed.
+            Self::PeerOtherNetwork { .. }
+            | Self::PeerContract(_)
+            | Self::PeerWantsLongAuthorization
+            | Self::PeerKnowsOtherSecret
+            | Self::PeerTakesEmptySecret
+            | Self::PeerDemands(_)
+            | Self::NotReady(_)
+            | Self::PeerRefused { .. }
+            | Self::PeerRefusedQuestion { .. }
+            | Self::Query { .. } => None,
+        }
+    }
+
     /// What apps may know.
     fn summary(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {

@@ -15,7 +15,13 @@ use std::{
 use cocoon_wire::message::TokensUsed;
 use serde::Serialize;
 
-use crate::{budget::BudgetStatus, error::RequestError, limits, pool::ProxyStatus, receipts::ReceiptsStatus};
+use crate::{
+    budget::BudgetStatus,
+    error::RequestError,
+    limits,
+    pool::{BreakerState, ProxyStatus, Setback},
+    receipts::ReceiptsStatus,
+};
 
 /// A snapshot of a client.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +40,8 @@ pub struct Status {
     pub requests_failed: u64,
     /// Requests whose app hung up before the end.
     pub requests_abandoned: u64,
+    /// Requests that were sent to another proxy before their answer began, by why.
+    pub requests_retried: BTreeMap<&'static str, u64>,
     /// Adjusted tokens over all models, as the proxies reported them.
     pub tokens_total: u64,
     /// What the receipts of ended requests were worth.
@@ -49,6 +57,7 @@ pub(crate) struct Metrics {
     completed: AtomicU64,
     abandoned: AtomicU64,
     failed: Mutex<BTreeMap<&'static str, u64>>,
+    retried: Mutex<BTreeMap<&'static str, u64>>,
     tokens: Mutex<BTreeMap<String, TokenCounts>>,
 }
 
@@ -91,6 +100,13 @@ impl Metrics {
         *count = count.saturating_add(1);
     }
 
+    /// Counts a request that is sent to another proxy.
+    pub(crate) fn retried(&self, why: Setback) {
+        let mut retried = self.retried.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = retried.entry(why.word()).or_default();
+        *count = count.saturating_add(1);
+    }
+
     /// Adds what a proxy says a request has used.
     pub(crate) fn used(&self, model: &str, used: &TokensUsed) {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,6 +134,7 @@ impl Metrics {
             requests_completed: self.completed.load(Ordering::Relaxed),
             requests_failed: failed.values().fold(0, |sum, n| sum.saturating_add(*n)),
             requests_abandoned: self.abandoned.load(Ordering::Relaxed),
+            requests_retried: self.retried.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             tokens_total: tokens.values().fold(0, |sum, counts| sum.saturating_add(counts.total)),
             receipts,
             budget,
@@ -146,6 +163,7 @@ impl Metrics {
         for (code, count) in &*self.failed.lock().unwrap_or_else(PoisonError::into_inner) {
             line(&mut out, &format!("cocoon_client_errors_total{{code=\"{code}\"}}"), *count);
         }
+        render_failover(&mut out, status);
         render_receipts(&mut out, &status.receipts);
         render_budget(&mut out, &status.budget);
         let violations = status.proxies.iter().fold(0_u64, |sum, proxy| sum.saturating_add(proxy.violations));
@@ -183,6 +201,34 @@ impl TokenCounts {
             ("completion", self.completion),
             ("reasoning", self.reasoning),
         ]
+    }
+}
+
+fn render_failover(out: &mut String, status: &Status) {
+    head(
+        out,
+        "cocoon_client_retries_total",
+        "counter",
+        "Requests sent to another proxy before an answer began, by why.",
+    );
+    for (why, count) in &status.requests_retried {
+        line(out, &format!("cocoon_client_retries_total{{reason=\"{why}\"}}"), *count);
+    }
+    let open = status.proxies.iter().filter(|proxy| proxy.breaker != BreakerState::Closed).count();
+    gauge(out, "cocoon_client_breakers_open", "Proxies left alone since they keep failing.", open);
+    head(
+        out,
+        "cocoon_client_breakers_opened_total",
+        "counter",
+        "Times that a proxy was left alone, by its last fault.",
+    );
+    let mut opened: BTreeMap<&str, u64> = BTreeMap::new();
+    for (fault, count) in status.proxies.iter().flat_map(|proxy| &proxy.breaker_opened) {
+        let sum = opened.entry(fault).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+    for (fault, count) in opened {
+        line(out, &format!("cocoon_client_breakers_opened_total{{fault=\"{fault}\"}}"), count);
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S
     serializer.serialize_str(&encode(bytes))
 }
 
-fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));

@@ -27,5 +27,6 @@ pub use load::{LoadConfig, LoadReport, load};
 pub use script::{Behaviour, Ending, Event};
 pub use scripted::{Outcome, RequestRecord, ScriptedEngine};
 pub use storm::{
-    Books, Counts, Failure as StormFailure, PaidConfig, PaidNetwork, StormConfig, StormReport, paid, storm,
+    Books, Counts, FailoverReport, Failure as StormFailure, PaidConfig, PaidNetwork, StormConfig, StormReport,
+    failover, paid, storm,
 };

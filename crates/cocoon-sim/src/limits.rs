@@ -20,6 +20,9 @@ pub(crate) const SCRIPT_QUEUE_MAX: usize = 4096;
 /// Most tokens a generated stream may have.
 pub(crate) const GENERATED_TOKENS_MAX: u32 = 1_000_000;
 
+/// Most bytes of a generated binary answer.
+pub(crate) const GENERATED_BYTES_MAX: usize = 64 << 20;
+
 /// Buffer of an in-memory connection: small enough that back-pressure shows in tests.
 pub(crate) const MEMORY_PIPE_BYTES: usize = 16 * 1024;
 

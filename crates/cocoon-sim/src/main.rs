@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cocoon_sim::{
     AttestConfig, ChainConfig, FakeConfig, FakeEngine, LedgerConfig, LoadConfig, PaidConfig, PaidNetwork,
-    ScriptedEngine, StormConfig, attest, chain, ledger, load, paid, storm,
+    ScriptedEngine, StormConfig, attest, chain, failover, ledger, load, paid, storm,
 };
 
 const USAGE: &str = "usage:
@@ -22,7 +22,8 @@ const USAGE: &str = "usage:
   cocoon-sim chain [--charges N] [--accounts N] [--refreshes N]
   cocoon-sim ledger --folder DIR [--settles N]
   cocoon-sim paid --cocoon BINARY --folder DIR --engine HOST:PORT --model NAME
-  cocoon-sim storm --cocoon BINARY --folder DIR [--kills N] [--seed N] [--apps N]";
+  cocoon-sim storm --cocoon BINARY --folder DIR [--kills N] [--seed N] [--apps N] [--proxies 1|2]
+  cocoon-sim failover --cocoon BINARY --folder DIR [--kills N] [--seed N] [--apps N]";
 
 enum Command {
     Scripted { port: u16 },
@@ -32,6 +33,7 @@ enum Command {
     Chain(ChainConfig),
     Ledger(LedgerConfig),
     Storm(StormConfig),
+    Failover(StormConfig),
     Paid(PaidConfig),
 }
 
@@ -56,7 +58,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
         "attest" => parse_attest(arguments),
         "chain" => parse_chain(arguments),
         "ledger" => parse_ledger(arguments),
-        "storm" => parse_storm(arguments),
+        "storm" => parse_storm(arguments).map(Command::Storm),
+        "failover" => parse_storm(arguments).map(Command::Failover),
         "paid" => parse_paid(arguments),
         _ => None,
     }
@@ -143,8 +146,9 @@ fn parse_ledger(mut arguments: impl Iterator<Item = String>) -> Option<Command> 
     config.folder.is_absolute().then_some(Command::Ledger(config))
 }
 
-fn parse_storm(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
-    let mut config = StormConfig { cocoon: PathBuf::new(), folder: PathBuf::new(), kills: 20, seed: 1, apps: 8 };
+fn parse_storm(mut arguments: impl Iterator<Item = String>) -> Option<StormConfig> {
+    let mut config =
+        StormConfig { cocoon: PathBuf::new(), folder: PathBuf::new(), kills: 20, seed: 1, apps: 8, proxies: 1 };
     while let Some(name) = arguments.next() {
         let value = arguments.next()?;
         match name.as_str() {
@@ -153,11 +157,12 @@ fn parse_storm(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
             "--kills" => config.kills = value.parse().ok()?,
             "--seed" => config.seed = value.parse().ok()?,
             "--apps" => config.apps = value.parse().ok()?,
+            "--proxies" => config.proxies = value.parse().ok().filter(|proxies| (1..=2).contains(proxies))?,
             _ => return None,
         }
     }
     let is_complete = config.cocoon.is_absolute() && config.folder.is_absolute();
-    is_complete.then_some(Command::Storm(config))
+    is_complete.then_some(config)
 }
 
 fn parse_paid(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
@@ -185,6 +190,10 @@ fn run(command: Command) -> std::io::Result<()> {
     if let Command::Storm(config) = &command {
         // It blocks, and runs a runtime of its own.
         let report = storm(config).map_err(std::io::Error::other)?;
+        return print(&serde_json::to_string(&report)?);
+    }
+    if let Command::Failover(config) = &command {
+        let report = failover(config).map_err(std::io::Error::other)?;
         return print(&serde_json::to_string(&report)?);
     }
     if let Command::Paid(config) = &command {
@@ -217,7 +226,7 @@ async fn serve(command: Command) -> std::io::Result<()> {
         Command::Chain(config) => print(&serde_json::to_string(&chain(config).await?)?)?,
         Command::Ledger(config) => print(&serde_json::to_string(&ledger(&config)?)?)?,
         Command::Load(config) => print(&serde_json::to_string(&load(&config).await?)?)?,
-        Command::Storm(_) | Command::Paid(_) => {}
+        Command::Storm(_) | Command::Failover(_) | Command::Paid(_) => {}
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A network of real processes under load, whose processes are killed at random moments; then everything is closed, and
 //! the money must add up.
 //!
-//! 1. [`stage`]: a devnet, a root, a proxy, three workers of three owners with different prices, one of which speaks the original
+//! 1. [`stage`]: a devnet, a root, one or two proxies, three workers of three owners with different prices, one of which speaks the original
 //!    protocol, and a client, each a process of the real binary with a configuration file, attested by a simulated platform;
 //!    and a scripted engine.
 //! 2. [`traffic`]: apps that ask, stream, hang up in the middle, and ask for too much.
@@ -9,10 +9,13 @@
 //! 4. When the dust has settled, the client leaves, the workers cash, the proxy closes; [`books`] reads the chain and
 //!    compares.
 //!
+//! [`failover`] is the same with proxies alone as victims, and watches what apps see of it.
+//!
 //! What is claimed: what clients were charged is what workers were paid plus the commission, to the nano; what is not:
 //! that a request survives the death of the process that carried it.
 
 mod books;
+mod failover;
 mod http;
 mod keys;
 mod node;
@@ -28,6 +31,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
 pub use books::Books;
+pub use failover::{FailoverReport, failover};
 use node::{CLIENTS, Name, WORKERS};
 use stage::{Plan, Stage};
 pub use traffic::Counts;
@@ -49,6 +53,8 @@ pub struct StormConfig {
     pub seed: u64,
     /// Apps that ask at the same time.
     pub apps: usize,
+    /// How many proxies there are, one or two.
+    pub proxies: usize,
 }
 
 /// What came of it.
@@ -71,6 +77,8 @@ pub struct StormReport {
 /// A token costs so much that a storm of a minute moves amounts that are worth their fees.
 const PRICE: u64 = 40_000;
 const WORKER_FEE: u64 = 30_000;
+/// What clients put down: so little that they top up now and then, and are out of it at times.
+const STAKE: u64 = 5;
 /// How long the storm lets the network run between two kills, at most.
 const CALM_MAX: Duration = Duration::from_millis(2_500);
 /// How long a killed process stays away, at most.
@@ -121,6 +129,8 @@ pub fn paid(config: &PaidConfig, up: impl FnOnce(&PaidNetwork), end: impl FnOnce
         model: &config.model,
         price: 2,
         worker_fee: 1,
+        stake: STAKE,
+        proxies: 1,
         workers: 1,
         clients: 1,
     };
@@ -145,20 +155,23 @@ fn run(config: &StormConfig, began: Instant) -> Result<StormReport, Failure> {
         model: traffic::MODEL,
         price: PRICE,
         worker_fee: WORKER_FEE,
+        stake: STAKE,
+        proxies: config.proxies,
         workers: WORKERS,
         clients: CLIENTS,
     })?;
     stage.wait_until_served()?;
-    let traffic = Traffic::start(stage.apis(), config.apps, config.seed);
-    let mut kills = Name::ALL.map(|name| (name, 0_u32));
+    let traffic = Traffic::start(stage.apis(), config.apps, config.seed, traffic::Mix::Storm);
+    let mut kills: Vec<_> = Name::all(config.proxies).into_iter().map(|name| (name, 0_u32)).collect();
     for _ in 0..config.kills {
         std::thread::sleep(CALM_MAX.mul_f64(random.random()));
         let index = random.random_range(0..kills.len());
         let Some((name, count)) = kills.get_mut(index) else { continue };
         *count += 1;
-        stage.kill(*name)?;
+        let name = *name;
+        stage.kill(name)?;
         std::thread::sleep(AWAY_MAX.mul_f64(random.random()));
-        stage.restart(*name)?;
+        stage.restart(name)?;
     }
     stage.wait_until_served()?;
     // A while without kills, so that there is something to settle even where there were many.

@@ -81,6 +81,10 @@ pub(crate) const CHAT_READY_BYTES_MAX: u64 = 4 << 10;
 #[cfg(feature = "dev")]
 pub(crate) const CHAT_STDIN_BYTES_MAX: u64 = 4 << 20;
 
+/// Most proxies `up` starts: each stakes and settles on the devnet, and the client deposits with each.
+#[cfg(feature = "dev")]
+pub(crate) const UP_PROXIES_MAX: u16 = 8;
+
 /// Most workers `up` starts: beyond it the table, and the machine, stop being useful.
 #[cfg(feature = "dev")]
 pub(crate) const UP_WORKERS_MAX: u16 = 64;
@@ -178,6 +182,9 @@ pub(crate) const CLIENT_CLOSE_STEPS_MAX: usize = 8;
 /// How long a client on this machine may take to be reached.
 #[cfg(all(feature = "client", feature = "chain-tools"))]
 pub(crate) const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest answer of its `/readyz` that is read: some sentences.
+#[cfg(all(feature = "client", feature = "chain-tools"))]
+pub(crate) const CLIENT_READY_BYTES_MAX: u64 = 16 << 10;
 /// How long it may take to send what it was asked for: five externals of its wallet, at worst.
 #[cfg(all(feature = "client", feature = "chain-tools"))]
 pub(crate) const CLIENT_COMMAND_TIMEOUT: Duration = Duration::from_secs(600);

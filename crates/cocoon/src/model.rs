@@ -15,7 +15,7 @@ mod fetch;
 #[cfg(feature = "dev")]
 mod hub;
 #[cfg(feature = "dev")]
-mod progress;
+pub(crate) mod progress;
 #[cfg(feature = "dev")]
 mod wheel;
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use cocoon_wire::openai::BodyKind;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,8 +19,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::stream::AnswerBody;
 use crate::{config::LimitsConfig, error::RequestError, limits};
 
-/// Reads a whole request body; one that arrives in one piece is not copied. The permit is its share of the room for
-/// all bodies, taken byte by byte as they come.
+/// Reads a whole request body of the form that an endpoint takes: forms may be larger, for the files in them.
+pub(super) async fn read_kind<B>(
+    kind: BodyKind,
+    body: B,
+    headers: &HeaderMap,
+    limits: &LimitsConfig,
+    room: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), RequestError>
+where
+    B: Body<Data = Bytes>,
+{
+    let limit = match kind {
+        BodyKind::None | BodyKind::Json => limits.body_bytes,
+        BodyKind::Multipart => limits.upload_bytes,
+    };
+    read_up_to(limit, body, headers, limits, room).await
+}
+
+/// Reads a whole body of JSON.
 pub(super) async fn read<B>(
     body: B,
     headers: &HeaderMap,
@@ -29,7 +47,21 @@ pub(super) async fn read<B>(
 where
     B: Body<Data = Bytes>,
 {
-    let limit = limits.body_bytes;
+    read_up_to(limits.body_bytes, body, headers, limits, room).await
+}
+
+/// Reads a whole request body; one that arrives in one piece is not copied. The permit is its share of the room for
+/// all bodies, taken byte by byte as they come.
+async fn read_up_to<B>(
+    limit: usize,
+    body: B,
+    headers: &HeaderMap,
+    limits: &LimitsConfig,
+    room: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), RequestError>
+where
+    B: Body<Data = Bytes>,
+{
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|announced| announced > limit) {
         return Err(RequestError::BodyTooLarge { limit });

@@ -9,6 +9,7 @@
 
 use std::net::SocketAddr;
 
+use cocoon_wire::openai::BodyKind;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts, uri::Authority};
 
 use super::body::ResponseBody;
@@ -21,9 +22,12 @@ use crate::{
 /// How long a browser may remember what a preflight said, in seconds.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
+/// Where a key is shown without a scheme.
+const API_KEY: header::HeaderName = header::HeaderName::from_static("x-api-key");
+
 /// Answer headers that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, retry-after, x-cocoon-attestation, x-cocoon-receipt, x-cocoon-cost-nano, x-cocoon-client-start, x-cocoon-client-end, x-cocoon-proxy-start, \
+    "x-request-id, request-id, retry-after, x-cocoon-attestation, x-cocoon-receipt, x-cocoon-cost-nano, x-cocoon-client-start, x-cocoon-client-end, x-cocoon-proxy-start, \
      x-cocoon-proxy-end, x-cocoon-worker-start, x-cocoon-worker-end",
 );
 
@@ -81,7 +85,11 @@ impl Gate {
         if self.keys.is_empty() {
             return Ok(Access::OWNER);
         }
-        let value = single(headers, header::AUTHORIZATION)?.ok_or(RequestError::KeyMissing)?;
+        let Some(value) = single(headers, header::AUTHORIZATION)? else {
+            // Anthropic's SDKs show the key alone.
+            let key = single(headers, API_KEY)?.ok_or(RequestError::KeyMissing)?;
+            return key.to_str().ok().and_then(|key| self.keys.find(key)).ok_or(RequestError::KeyWrong);
+        };
         let value = value.to_str().map_err(|_| RequestError::KeyWrong)?;
         let (scheme, key) = value.split_once(' ').ok_or(RequestError::KeyMissing)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -120,6 +128,24 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), RequestError> {
     } else {
         Err(RequestError::NotJson)
     }
+}
+
+/// POST bodies must say that they are what the endpoint takes.
+///
+/// Pages can send forms to foreign origins unasked. Their origin was looked at before ([`Gate::admit`]), if the browser
+/// said it; one that says only that the page is a foreign one is believed, too.
+pub(super) fn require_kind(kind: BodyKind, headers: &HeaderMap) -> Result<(), RequestError> {
+    if kind != BodyKind::Multipart {
+        return require_json(headers);
+    }
+    let value = single(headers, header::CONTENT_TYPE)?.and_then(|value| value.to_str().ok());
+    let essence = value.and_then(|value| value.split(';').next()).map(str::trim);
+    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("multipart/form-data")) {
+        return Err(RequestError::NotMultipart);
+    }
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let is_foreign = site.is_some_and(|site| site == b"cross-site" || site == b"same-site");
+    if is_foreign && !headers.contains_key(header::ORIGIN) { Err(RequestError::ForeignOrigin) } else { Ok(()) }
 }
 
 /// Whether this is a browser asking what a page may send.
@@ -227,6 +253,27 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_shown_in_either_header() {
+        let key = crate::ApiKey::generate().unwrap();
+        let config = ClientConfig { api_keys: vec![key.hash().into()], ..ClientConfig::default() };
+        let gate = Gate::new(&config, None);
+        let authorize = |fields: &[(&'static str, &str)]| {
+            let headers = fields.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap()));
+            gate.authorize(&headers.collect::<HeaderMap>()).map(drop)
+        };
+        let bearer = format!("Bearer {}", key.expose());
+        assert_eq!(authorize(&[("authorization", &bearer)]), Ok(()));
+        assert_eq!(authorize(&[("x-api-key", key.expose())]), Ok(()));
+        assert_eq!(authorize(&[("x-api-key", "sk-cocoon-0")]), Err(RequestError::KeyWrong));
+        assert_eq!(authorize(&[]), Err(RequestError::KeyMissing));
+        // The one that counts is the first of them, whatever the other one says.
+        assert_eq!(
+            authorize(&[("authorization", "Bearer x"), ("x-api-key", key.expose())]),
+            Err(RequestError::KeyWrong)
+        );
+    }
+
+    #[test]
     fn json_must_be_said() {
         let check = |value: &str| {
             let mut headers = HeaderMap::new();
@@ -238,5 +285,23 @@ mod tests {
         assert!(!check("text/plain"));
         assert!(!check("text/plain; application/json"));
         assert!(require_json(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_form_of_a_foreign_page_is_refused() {
+        let check = |fields: &[(&'static str, &str)]| {
+            let headers = fields.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap()));
+            require_kind(BodyKind::Multipart, &headers.collect::<HeaderMap>())
+        };
+        let form = ("content-type", "multipart/form-data; boundary=x");
+        assert_eq!(check(&[form]), Ok(()));
+        assert_eq!(check(&[("content-type", "application/json")]), Err(RequestError::NotMultipart));
+        assert_eq!(check(&[("content-type", "text/plain")]), Err(RequestError::NotMultipart));
+        assert_eq!(check(&[form, ("sec-fetch-site", "same-origin")]), Ok(()));
+        for site in ["cross-site", "same-site"] {
+            assert_eq!(check(&[form, ("sec-fetch-site", site)]), Err(RequestError::ForeignOrigin));
+            // The origin was let in before.
+            assert_eq!(check(&[form, ("sec-fetch-site", site), ("origin", "https://app.example")]), Ok(()));
+        }
     }
 }

@@ -1,8 +1,11 @@
-//! `/v1/chat/completions` and `/v1/completions`: from an app's request to the worker's answer.
+//! Every endpoint that a worker answers: from an app's request to the worker's answer.
 //!
+//! Which proxy answers, and what happens when one dies before it does, is [`attempts`]' business.
 //! A streamed answer leaves as it comes. Any other is held until its end, so that the app gets the
 //! end times, the cost and a length, unless it grows too large for that.
 //! Of the answer's headers only the content type and the known timing headers are kept.
+
+mod attempts;
 
 use std::{collections::VecDeque, future::poll_fn, sync::Arc};
 
@@ -10,8 +13,12 @@ use bytes::Bytes;
 use cocoon_wire::{http::HttpResponse, message::FinalInfo, usage::CostSplicer};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 
+use self::attempts::{Attempts, Begun};
 use super::{
     InFlight, Labels,
     body::{self, ResponseBody},
@@ -21,9 +28,10 @@ use super::{
 use crate::{
     Shared,
     chunks::Chunks,
+    dialect::{Birth, Dialect, Translation, Violation},
     error::RequestError,
     limits,
-    receipts::{Bill, Metered},
+    receipts::Metered,
     request::{Endpoint, InferenceRequest},
 };
 
@@ -38,10 +46,24 @@ const WORKER_START: HeaderName = HeaderName::from_static("x-cocoon-worker-start"
 const WORKER_END: HeaderName = HeaderName::from_static("x-cocoon-worker-end");
 const COST: HeaderName = HeaderName::from_static("x-cocoon-cost-nano");
 
+/// Where a request goes, and in whose words it is.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) endpoint: Endpoint,
+    /// None where they are the endpoint's own.
+    pub(super) dialect: Option<Dialect>,
+}
+
+impl From<Endpoint> for Target {
+    fn from(endpoint: Endpoint) -> Self {
+        Self { endpoint, dialect: None }
+    }
+}
+
 /// Answers one inference request.
 pub(super) async fn answer(
     shared: &Arc<Shared>,
-    endpoint: Endpoint,
+    target: Target,
     parts: &Parts,
     body: Incoming,
     labels: &mut Labels,
@@ -50,10 +72,10 @@ pub(super) async fn answer(
     if parts.method != Method::POST {
         return Err(RequestError::WrongMethod { allow: "POST" });
     }
-    gate::require_json(&parts.headers)?;
+    gate::require_kind(target.endpoint.body(), &parts.headers)?;
     let mut in_flight = InFlight::enter(shared)?;
     let started = shared.clock.unix_now().as_secs_f64();
-    let result = begin(shared, endpoint, parts, body, labels, key, &in_flight).await;
+    let result = begin(shared, target, parts, body, labels, key, &in_flight).await;
     let exchange = match result {
         Ok(exchange) => exchange,
         Err(error) => {
@@ -69,42 +91,42 @@ struct Exchange {
     request: InferenceRequest,
     head: HttpResponse,
     answer: Metered,
+    translation: Option<Translation>,
+    /// The share of what that keeps of the room for all bodies.
+    kept: Option<OwnedSemaphorePermit>,
     deadline: Instant,
 }
 
 async fn begin(
     shared: &Shared,
-    endpoint: Endpoint,
+    target: Target,
     parts: &Parts,
     body: Incoming,
     labels: &mut Labels,
     key: Option<&Arc<str>>,
     in_flight: &InFlight,
 ) -> Result<Exchange, RequestError> {
-    let (body, room) = body::read(body, &parts.headers, &shared.config.limits, &shared.bodies).await?;
+    let Target { endpoint, dialect } = target;
+    let kind = endpoint.body();
+    let (mut body, mut room) =
+        body::read_kind(kind, body, &parts.headers, &shared.config.limits, &shared.bodies).await?;
+    let mut translation = None;
+    if let Some(dialect) = dialect {
+        let (chat, back) = dialect.translate(&body, birth(shared))?;
+        (body, translation) = (chat, Some(back));
+    }
+    let kept = translation.as_ref().and_then(|translation| room.split(translation.kept_bytes()));
     let mut request = InferenceRequest::read(endpoint, &parts.headers, &body, &shared.config)?;
     drop(body);
     labels.request.prefer(parts, request.guid.as_deref());
     let deadline = Instant::now() + request.timeout;
-    let link = timeout_at(deadline, shared.pool.pick(&request.model)).await.map_err(|_| RequestError::Late)??;
-    labels.attestation = link.attestation().and_then(|record| record.header());
-    let bill = Bill::open(shared, &link, &request, key.cloned()).await?;
-    let answer = link.start(&request, Arc::clone(&bill), deadline).inspect_err(|_| bill.never_sent())?;
-    let mut answer = Metered::new(answer, bill);
-    labels.receipt = answer.receipt_id().and_then(|id| HeaderValue::try_from(id).ok());
-    request.drop_body();
-    drop(room);
-    let head = match answer.head(deadline).await {
-        Ok(head) => head,
-        Err(error) => {
-            in_flight.used_by(&answer, &request.model);
-            if error.is_for_want_of_a_worker() {
-                link.lost_worker(&request.model);
-            }
-            return Err(error);
-        }
-    };
-    Ok(Exchange { request, head, answer, deadline })
+    let attempts = Attempts { shared, request: &mut request, room: Some(room), key, deadline, in_flight };
+    let Begun { head, answer } = attempts.run(labels).await?;
+    Ok(Exchange { request, head, answer, translation, kept, deadline })
+}
+
+fn birth(shared: &Shared) -> Birth {
+    Birth { id: rand::random(), unix_s: shared.clock.unix_now().as_secs() }
 }
 
 impl Exchange {
@@ -114,10 +136,10 @@ impl Exchange {
         mut in_flight: InFlight,
         started: f64,
     ) -> Result<Response<ResponseBody>, RequestError> {
-        let held = if self.request.streamed {
+        let held = if self.leaves_as_it_comes() {
             Held::default()
         } else {
-            match self.hold().await {
+            match self.hold(shared).await {
                 Ok(held) => held,
                 Err(error) => {
                     self.answer.give_up();
@@ -137,30 +159,56 @@ impl Exchange {
         if held.is_whole {
             let info = self.answer.final_info().unwrap_or_default();
             in_flight.used_by(&self.answer, &self.request.model);
-            in_flight.completed();
             self.add_ends(response.headers_mut(), &info, shared.clock.unix_now().as_secs_f64());
             let pieces = self.price(response.headers_mut(), held.chunks.into_pieces());
+            let pieces = match self.translate(response.headers_mut(), pieces) {
+                Ok(pieces) => pieces,
+                Err(violation) => {
+                    let error = violation.into();
+                    in_flight.failed(&error);
+                    return Err(error);
+                }
+            };
+            in_flight.completed();
             *response.body_mut() = ResponseBody::Whole(pieces);
         } else {
             let is_named = shared.config.budget.receipt_comment;
+            if self.translation.is_some() {
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            }
             let body = self.into_body(held.chunks.into_pieces(), in_flight, response.headers(), is_named);
             *response.body_mut() = ResponseBody::Answer(Box::new(body));
         }
         Ok(response)
     }
 
-    /// Takes the answer in until its end, or until it is too long to be held.
-    async fn hold(&mut self) -> Result<Held, RequestError> {
+    /// Whether nothing of the answer is held. An error is translated as a whole, also where a stream was asked for.
+    fn leaves_as_it_comes(&self) -> bool {
+        self.request.streamed && (self.translation.is_none() || is_success(self.head.status))
+    }
+
+    /// Takes the answer in until its end, or until it is too long to be held. One that is translated must come to its end.
+    async fn hold(&mut self, shared: &Shared) -> Result<Held, RequestError> {
         let mut held = Held::default();
-        while held.chunks.bytes() <= limits::WHOLE_ANSWER_BYTES {
+        let is_translated = self.translation.is_some();
+        let limit = if is_translated { limits::DIALECT_ANSWER_BYTES } else { limits::WHOLE_ANSWER_BYTES };
+        while held.chunks.bytes() <= limit {
             let next = timeout_at(self.deadline, poll_fn(|cx| self.answer.poll_chunk(cx))).await;
             match next.map_err(|_| RequestError::Late)?? {
-                Some(chunk) => held.chunks.push(chunk),
+                Some(chunk) => {
+                    if held.chunks.bytes() > limits::WHOLE_ANSWER_BYTES {
+                        held.take_room(shared, chunk.len())?;
+                    }
+                    held.chunks.push(chunk);
+                }
                 None => {
                     held.is_whole = true;
                     break;
                 }
             }
+        }
+        if is_translated && !held.is_whole {
+            return Err(RequestError::AnswerTooLong { limit });
         }
         Ok(held)
     }
@@ -198,11 +246,24 @@ impl Exchange {
     fn price(&self, headers: &mut HeaderMap, pieces: VecDeque<Bytes>) -> VecDeque<Bytes> {
         let Some(cost) = self.answer.cost() else { return pieces };
         headers.insert(COST, cost.total().get().into());
+        if !can_name_usage(headers) {
+            return pieces;
+        }
         let mut splicer = CostSplicer::new();
         let mut priced: VecDeque<_> = pieces.into_iter().map(|piece| splicer.push(piece)).collect();
         priced.push_back(splicer.finish(Some(&cost)));
         priced.retain(|piece| !piece.is_empty());
         priced
+    }
+
+    /// Puts a whole answer in the app's own words.
+    fn translate(&self, headers: &mut HeaderMap, pieces: VecDeque<Bytes>) -> Result<VecDeque<Bytes>, Violation> {
+        let Some(translation) = &self.translation else { return Ok(pieces) };
+        let body = Bytes::from(Vec::from(pieces).concat());
+        let status = self.head.status;
+        let told = if is_success(status) { translation.whole(&body)? } else { translation.refusal(status, body) };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(VecDeque::from([told]))
     }
 
     /// A time that the answer's headers tell, if it is one.
@@ -219,13 +280,29 @@ impl Exchange {
     ) -> AnswerBody {
         let is_events =
             headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-        let form = if is_events { Form::Events } else { Form::Opaque };
-        let usage = if self.request.usage_wanted { UsageEvent::Wanted } else { UsageEvent::Unwanted };
+        let form = match is_events || self.translation.is_some() {
+            true => Form::Events,
+            false if can_name_usage(headers) => Form::Opaque,
+            false => Form::Binary,
+        };
+        let usage = if self.request.usage_wanted || self.translation.is_some() {
+            UsageEvent::Wanted
+        } else {
+            UsageEvent::Unwanted
+        };
         let receipt = self.answer.receipt_id().filter(|_| is_receipt_named);
         let body = AnswerBody::new(self.answer, in_flight, self.request.model, form, usage, self.deadline);
-        let body = body.with_held(held);
+        let body = body.with_held(held).in_words_of(self.translation, self.kept);
         if let Some(id) = receipt { body.with_receipt_comment(&id) } else { body }
     }
+}
+
+/// Whether an answer is JSON or events, so that there may be usage in it; sound and pictures pass untouched.
+fn can_name_usage(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = value.split(['/', ';']).next().unwrap_or_default().trim();
+    let is_media = ["audio", "image", "video"].iter().any(|media| media.eq_ignore_ascii_case(kind));
+    !is_media && !value.get(..24).unwrap_or_default().eq_ignore_ascii_case("application/octet-stream")
 }
 
 /// What was taken in of an answer that is not streamed.
@@ -233,6 +310,24 @@ impl Exchange {
 struct Held {
     chunks: Chunks,
     is_whole: bool,
+    /// For what is beyond [`limits::WHOLE_ANSWER_BYTES`], a share of the room for all bodies.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    fn take_room(&mut self, shared: &Shared, bytes: usize) -> Result<(), RequestError> {
+        let bytes = u32::try_from(bytes).map_err(|_| RequestError::Busy)?;
+        let more = Arc::clone(&shared.bodies).try_acquire_many_owned(bytes).map_err(|_| RequestError::Busy)?;
+        match &mut self.room {
+            Some(room) => room.merge(more),
+            None => self.room = Some(more),
+        }
+        Ok(())
+    }
+}
+
+const fn is_success(status: u16) -> bool {
+    matches!(status, 200..=299)
 }
 
 /// Engines that are busy seldom say for how long; apps want to know.

@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::body::ResponseBody;
-use crate::{Shared, error::RequestError, models::ModelLoad};
+use crate::{Shared, error::RequestError, limits, models::ModelLoad, pool::ProxyStatus};
 
 /// `/healthz`: the process serves. Always 200, so that nobody restarts a client over a lost proxy.
 pub(super) fn health(shared: &Shared) -> Response<ResponseBody> {
@@ -24,7 +24,18 @@ pub(super) async fn ready(shared: &Shared) -> Response<ResponseBody> {
     let status = shared.status();
     let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let ready = status.proxies.iter().filter(|proxy| proxy.ready).count();
-    json_response(code, &json!({ "ready": status.ready, "proxies_ready": ready, "models": status.models }))
+    let doubts: Vec<_> = status.proxies.iter().filter_map(doubt).take(limits::DOUBTS_SHOWN).collect();
+    let body =
+        json!({ "ready": status.ready, "proxies_ready": ready, "models": status.models, "proxies_in_doubt": doubts });
+    json_response(code, &body)
+}
+
+/// Why requests do not go to a proxy, if they do not.
+fn doubt(proxy: &ProxyStatus) -> Option<String> {
+    if !proxy.ready {
+        return Some(proxy.state.clone());
+    }
+    proxy.breaker_reason.clone()
 }
 
 /// `/metrics`: Prometheus' text format.

@@ -2,6 +2,7 @@
 //!
 //! Bytes leave as they came; at most the usage event that the app did not ask for is dropped, and what the answer cost is
 //! written into the one that it did ask for. Only that event, and what follows it, waits for the end.
+//! An app that speaks another API gets the same answer in that API's events, behind these edits ([`crate::dialect`]).
 //! When the answer breaks off, a server-sent stream says so in an event of its own; any other body
 //! is cut so that the app sees it is incomplete. It never just ends.
 
@@ -14,10 +15,17 @@ use std::{
 
 use bytes::Bytes;
 use cocoon_wire::usage::{CostSplicer, SseFilter};
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep},
+};
 
 use super::{InFlight, body::Incomplete};
-use crate::{error::RequestError, receipts::Metered};
+use crate::{
+    dialect::{DialectEvents, Translation},
+    error::RequestError,
+    receipts::Metered,
+};
 
 /// The body of a streamed response.
 #[derive(Debug)]
@@ -29,6 +37,10 @@ pub(crate) struct AnswerBody {
     filter: Option<SseFilter>,
     /// None where no price is known.
     splicer: Option<CostSplicer>,
+    /// Puts the answer in the app's own words, behind all other edits.
+    words: Option<DialectEvents>,
+    /// The room of what that keeps of the request.
+    kept: Option<OwnedSemaphorePermit>,
     deadline: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     /// The last bytes that left, to know whether an event is open.
@@ -47,6 +59,8 @@ pub(super) enum Form {
     Events,
     /// Anything else: by being cut.
     Opaque,
+    /// Sound and pictures, of which nothing is edited: by being cut.
+    Binary,
 }
 
 /// Whether the app asked for the usage event.
@@ -69,7 +83,7 @@ impl AnswerBody {
     ) -> Self {
         // The original's apps get lines of JSON with the usage in them, asked for or not.
         let filter = (form == Form::Events && usage == UsageEvent::Unwanted).then(SseFilter::new);
-        let splicer = answer.is_priced().then(CostSplicer::new);
+        let splicer = (form != Form::Binary && answer.is_priced()).then(CostSplicer::new);
         Self {
             answer,
             request,
@@ -77,6 +91,8 @@ impl AnswerBody {
             form,
             filter,
             splicer,
+            words: None,
+            kept: None,
             deadline,
             timer: None,
             tail: *b"\n\n",
@@ -89,8 +105,17 @@ impl AnswerBody {
     /// Names the receipt at the head of a stream of events, where every client of events skips it.
     pub(super) fn with_receipt_comment(mut self, id: &str) -> Self {
         if self.form == Form::Events {
-            self.preface = Some(format!(": cocoon-receipt {id}\n\n").into());
+            let comment = format!(": cocoon-receipt {id}\n\n").into();
+            self.preface = Some(join(comment, self.preface.take().unwrap_or_default()));
         }
+        self
+    }
+
+    /// Tells the answer in another API's events.
+    pub(super) fn in_words_of(mut self, translation: Option<Translation>, kept: Option<OwnedSemaphorePermit>) -> Self {
+        self.words = translation.map(Translation::into_events);
+        self.preface = self.words.as_mut().map(DialectEvents::begin);
+        self.kept = kept;
         self
     }
 
@@ -149,8 +174,24 @@ impl AnswerBody {
         chunk
     }
 
-    /// Drops what the app did not ask for, and holds what waits for the cost.
+    /// Drops what the app did not ask for, holds what waits for the cost, and translates. An answer that cannot be
+    /// translated breaks off here.
     fn edit(&mut self, chunk: Bytes) -> Bytes {
+        let chunk = self.splice(chunk);
+        let Some(words) = &mut self.words else { return chunk };
+        let mut out = Vec::new();
+        let told = words.push(&chunk, &mut out);
+        match told {
+            Ok(()) => out.into(),
+            Err(violation) => {
+                // Events never end in a cut here.
+                let last = self.break_off(&violation.into()).unwrap_or_default();
+                join(out.into(), last)
+            }
+        }
+    }
+
+    fn splice(&mut self, chunk: Bytes) -> Bytes {
         let chunk = match &mut self.filter {
             Some(filter) => filter.push(chunk),
             None => chunk,
@@ -165,10 +206,24 @@ impl AnswerBody {
     fn complete(&mut self) -> Bytes {
         self.over = true;
         self.request.used_by(&self.answer, &self.model);
-        self.request.completed();
-        let rest = self.filter.as_mut().map(SseFilter::finish).unwrap_or_default();
-        let Some(splicer) = &mut self.splicer else { return rest };
-        join(splicer.push(rest), splicer.finish(self.answer.cost().as_ref()))
+        let mut rest = self.filter.as_mut().map(SseFilter::finish).unwrap_or_default();
+        if let Some(splicer) = &mut self.splicer {
+            rest = join(splicer.push(rest), splicer.finish(self.answer.cost().as_ref()));
+        }
+        let Some(words) = &mut self.words else {
+            self.request.completed();
+            return rest;
+        };
+        let mut out = Vec::new();
+        match words.push(&rest, &mut out).and_then(|()| words.finish(&mut out)) {
+            Ok(()) => self.request.completed(),
+            Err(violation) => {
+                let error = violation.into();
+                self.request.failed(&error);
+                error.tell(words, &mut out);
+            }
+        }
+        out.into()
     }
 
     /// Ends the body before its time; what the filter held back of an unfinished event stays back.
@@ -177,11 +232,18 @@ impl AnswerBody {
         self.answer.give_up();
         self.request.used_by(&self.answer, &self.model);
         self.request.failed(error);
-        if self.form == Form::Opaque {
+        if self.form != Form::Events {
             return Err(Incomplete);
         }
         let cost = self.answer.cost();
         let held = self.splicer.as_mut().map(|splicer| splicer.finish(cost.as_ref())).unwrap_or_default();
+        if let Some(words) = &mut self.words {
+            let mut out = Vec::new();
+            // What is wrong with the last bytes does not matter any more.
+            let _ = words.push(&held, &mut out);
+            error.tell(words, &mut out);
+            return Ok(out.into());
+        }
         let held = self.leave(held);
         let event = error.event();
         // An event that was cut off is ended first, so that ours is not read as part of it.

@@ -10,7 +10,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -24,7 +24,7 @@ use cocoon_wire::{
 };
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -55,6 +55,14 @@ pub(crate) struct Link {
     proxy_name: String,
     table: Mutex<Table>,
     in_flight: AtomicUsize,
+    /// Requests wait, and none did before.
+    awaited: Notify,
+    /// Bytes of all requests that were sent.
+    sent: AtomicU64,
+    /// What the last question took, in milliseconds.
+    round_trip_ms: AtomicU64,
+    /// Whether it owes us a sign of life.
+    silent: watch::Sender<bool>,
     /// Our contract with the proxy ends: what runs may finish, and nothing else is sent.
     is_leaving: AtomicBool,
     /// What was verified of the proxy, if it is attested.
@@ -104,6 +112,10 @@ impl Link {
             proxy_name,
             table: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            awaited: Notify::new(),
+            sent: AtomicU64::new(0),
+            round_trip_ms: AtomicU64::new(0),
+            silent: watch::Sender::new(false),
             is_leaving: AtomicBool::new(false),
             attestation: Mutex::default(),
             models: watch::Sender::new(None),
@@ -177,6 +189,44 @@ impl Link {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Bytes of all requests that were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// How long the proxy took to answer a question.
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_millis(self.round_trip_ms.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn note_round_trip(&self, took: Duration) {
+        self.round_trip_ms.store(millis(took), Ordering::Relaxed);
+    }
+
+    /// Whether the proxy owes a sign of life, and what has not begun should not wait for it.
+    pub(crate) fn is_silent(&self) -> bool {
+        *self.silent.borrow()
+    }
+
+    /// Waits until it does.
+    pub(crate) async fn until_silent(&self) {
+        let mut silent = self.silent.subscribe();
+        // Its sender is ours.
+        let _ = silent.wait_for(|is_silent| *is_silent).await;
+    }
+
+    pub(super) fn set_silent(&self, is_silent: bool) {
+        self.silent.send_replace(is_silent);
+    }
+
+    /// The next moment to look whether the proxy is there: never while nothing waits for it, unless it is missed.
+    pub(super) async fn look(&self) {
+        if self.in_flight() == 0 && !self.is_silent() {
+            self.awaited.notified().await;
+        }
+        sleep(limits::LIVENESS_LOOK).await;
+    }
+
     /// What the proxy last said about its models.
     pub(crate) fn models(&self) -> watch::Ref<'_, Option<Arc<Models>>> {
         self.models.borrow()
@@ -218,7 +268,9 @@ impl Link {
         let run = ClientMessage::Run(self.run(id, request, &bill, deadline)?);
         let slot = Arc::new(Slot::new());
         self.register(id, &slot, bill)?;
-        match self.outbox.send_tracked(run.encode(self.version)) {
+        let run = run.encode(self.version);
+        self.sent.fetch_add(u64::try_from(run.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        match self.outbox.send_tracked(run) {
             Ok(ticket) => Ok(AnswerStream::new(id, slot, Arc::clone(self), ticket)),
             Err(error) => {
                 self.forget(id);
@@ -260,6 +312,7 @@ impl Link {
         }
         table.requests.insert(id, Entry::Live(Arc::clone(slot), bill));
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.awaited.notify_one();
         Ok(())
     }
 

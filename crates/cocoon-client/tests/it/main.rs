@@ -4,7 +4,13 @@
 #[cfg(test)]
 mod apps;
 #[cfg(test)]
+mod dialects;
+#[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod media;
 #[cfg(test)]
 mod money;
 #[cfg(test)]

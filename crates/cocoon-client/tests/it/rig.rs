@@ -136,7 +136,17 @@ impl Rig {
         }
         let answers = outbox.clone();
         self.tasks.spawn(async move {
-            while let Ok(event) = connection.next().await {
+            loop {
+                let event = tokio::select! {
+                    biased;
+                    () = until(script.stopped.clone(), true) => {
+                        // Like a process that is stopped: its sockets are open, and nobody reads them.
+                        until(script.stopped.clone(), false).await;
+                        continue;
+                    }
+                    event = connection.next() => event,
+                };
+                let Ok(event) = event else { return };
                 match event {
                     Event::Query(query) => {
                         let asked = ClientQuery::decode(query.data).unwrap();
@@ -223,6 +233,20 @@ pub(crate) struct Script {
     /// Documents that it hands out by their hash, and how often it was asked for any.
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) withholds_evidence: bool,
+    /// What its worker asks, in thousandths.
+    pub(crate) coefficient: u32,
+    /// Set while the proxy's process stands still.
+    pub(crate) stopped: Option<watch::Receiver<bool>>,
+}
+
+/// Waits until a switch is on or off; for ever, where there is none.
+async fn until(switch: Option<watch::Receiver<bool>>, wanted: bool) {
+    if let Some(mut switch) = switch
+        && switch.wait_for(|is_on| *is_on == wanted).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// The models that a script lists.
@@ -246,6 +270,8 @@ impl Default for Script {
             models: offering(&[MODEL]),
             evidence: Arc::default(),
             withholds_evidence: false,
+            coefficient: 1000,
+            stopped: None,
         }
     }
 }
@@ -277,8 +303,8 @@ impl Script {
                 ClientAnswer::Evidence(found.map(|(_, document)| document.clone()).unwrap_or_default())
             }
             _ => {
-                let worker =
-                    WorkerInstance { coefficient: Coefficient::ONE, active_requests: 3, max_active_requests: 60 };
+                let coefficient = Coefficient::from_thousandths(self.coefficient);
+                let worker = WorkerInstance { coefficient, active_requests: 3, max_active_requests: 60 };
                 let kind = |name: &&str| WorkerType { name: (*name).to_owned(), workers: vec![worker] };
                 ClientAnswer::WorkerTypesV2(self.models.lock().unwrap().iter().map(kind).collect())
             }

@@ -55,7 +55,7 @@ async fn header_and_body_must_agree() {
 async fn paths_methods_and_types() {
     let (rig, _proxy) = Rig::ready(ClientConfig::default(), Version::Extended).await;
     let mut app = rig.app().await;
-    check_error(app.get("/v1/embeddings").await, 404, "unknown_url").await;
+    check_error(app.get("/v1/nothing").await, 404, "unknown_url").await;
     check_error(app.get("/").await, 404, "unknown_url").await;
     let response = app.get("/v1/chat/completions").await;
     assert_eq!(response.headers()["allow"], "POST");

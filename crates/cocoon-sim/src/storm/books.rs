@@ -18,32 +18,47 @@ use super::node::{CLIENTS, WORKERS};
 /// Whose money it is, and the price of a token.
 #[derive(Debug, Clone)]
 pub(super) struct Owners {
-    pub(super) owner: Address,
+    pub(super) operators: Vec<Operator>,
     pub(super) earners: [Address; WORKERS],
     pub(super) payers: [Address; CLIENTS],
-    pub(super) proxy_wallet: Address,
     pub(super) worker_wallets: [Address; WORKERS],
-    pub(super) proxy_contract: Address,
-    pub(super) worker_contracts: [Address; WORKERS],
-    pub(super) client_contracts: [Address; CLIENTS],
     pub(super) price: u64,
     pub(super) fee: u64,
-    /// What the owner left with the proxy's contract, and gets back at its end.
+    /// What each owner left with its proxy's contract, and gets back at its end.
     pub(super) stake: u64,
+}
+
+/// Who owns a proxy, and the contracts around it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operator {
+    pub(super) owner: Address,
+    pub(super) wallet: Address,
+    pub(super) contract: Address,
+    pub(super) worker_contracts: [Address; WORKERS],
+    pub(super) client_contracts: [Address; CLIENTS],
+}
+
+const NOBODY: Address = Address::basechain([0; 32]);
+
+impl Default for Operator {
+    fn default() -> Self {
+        Self {
+            owner: NOBODY,
+            wallet: NOBODY,
+            contract: NOBODY,
+            worker_contracts: [NOBODY; WORKERS],
+            client_contracts: [NOBODY; CLIENTS],
+        }
+    }
 }
 
 impl Default for Owners {
     fn default() -> Self {
-        let nobody = Address::basechain([0; 32]);
         Self {
-            owner: nobody,
-            earners: [nobody; WORKERS],
-            payers: [nobody; CLIENTS],
-            proxy_wallet: nobody,
-            worker_wallets: [nobody; WORKERS],
-            proxy_contract: nobody,
-            worker_contracts: [nobody; WORKERS],
-            client_contracts: [nobody; CLIENTS],
+            operators: Vec::new(),
+            earners: [NOBODY; WORKERS],
+            payers: [NOBODY; CLIENTS],
+            worker_wallets: [NOBODY; WORKERS],
             price: 0,
             fee: 0,
             stake: 0,
@@ -54,8 +69,11 @@ impl Default for Owners {
 impl Owners {
     /// Every wallet, with its name.
     pub(super) fn wallets(&self) -> Vec<(String, Address)> {
-        let mut wallets =
-            vec![("the owner's wallet".to_owned(), self.owner), ("the proxy's wallet".to_owned(), self.proxy_wallet)];
+        let mut wallets = Vec::new();
+        for (number, operator) in self.operators.iter().enumerate() {
+            wallets.push((format!("the wallet of proxy {number}'s owner"), operator.owner));
+            wallets.push((format!("proxy {number}'s wallet"), operator.wallet));
+        }
         wallets.extend(numbered("client", "wallet", self.payers));
         wallets.extend(numbered("worker", "owner's wallet", self.earners));
         wallets.extend(numbered("worker", "wallet", self.worker_wallets));
@@ -65,10 +83,26 @@ impl Owners {
     /// Every wallet and every contract, with its name.
     pub(super) fn accounts(&self) -> Vec<(String, Address)> {
         let mut accounts = self.wallets();
-        accounts.push(("the proxy's contract".to_owned(), self.proxy_contract));
-        accounts.extend(numbered("client", "contract", self.client_contracts));
-        accounts.extend(numbered("worker", "contract", self.worker_contracts));
+        for (number, operator) in self.operators.iter().enumerate() {
+            let of = format!(" with proxy {number}");
+            let named = |(name, address): (String, Address)| (name + &of, address);
+            accounts.push((format!("proxy {number}'s contract"), operator.contract));
+            accounts.extend(numbered("client", "contract", operator.client_contracts).map(named));
+            accounts.extend(numbered("worker", "contract", operator.worker_contracts).map(named));
+        }
         accounts
+    }
+
+    fn is_proxy(&self, address: &Address) -> bool {
+        self.operators.iter().any(|operator| operator.contract == *address)
+    }
+
+    fn is_operator(&self, address: &Address) -> bool {
+        self.operators.iter().any(|operator| operator.owner == *address)
+    }
+
+    fn is_client(&self, address: &Address) -> bool {
+        self.operators.iter().any(|operator| operator.client_contracts.contains(address))
     }
 }
 
@@ -108,9 +142,9 @@ pub struct Books {
     pub charged_nano: u64,
     /// What the workers' contracts paid out, in nanoTON.
     pub paid_nano: u64,
-    /// What the proxy's contract paid out to its owner, in nanoTON: the commission and the stake.
+    /// What the proxies' contracts paid out to their owners, in nanoTON: the commission and the stakes.
     pub owner_nano: u64,
-    /// The stake.
+    /// The stakes.
     pub stake_nano: u64,
     /// Price of a token, and what of it is the worker's, in nanoTON.
     pub price_nano: u64,
@@ -128,19 +162,21 @@ pub struct Books {
 
 impl Books {
     pub(super) async fn read(chain: &dyn Chain, owners: &Owners) -> Result<Self, Failure> {
-        let proxy = state(chain, &owners.proxy_contract, ProxyState::parse).await?;
-        let (mut tokens_by_client, mut tokens_by_worker) = (Vec::new(), Vec::new());
+        let (mut tokens_by_client, mut tokens_by_worker) = (vec![0; CLIENTS], vec![0; WORKERS]);
         let mut open = Vec::new();
-        note_open(&mut open, "proxy", proxy.as_ref().map(|state| state.state));
-        for contract in &owners.client_contracts {
-            let client = state(chain, contract, ClientState::parse).await?;
-            note_open(&mut open, "client", client.as_ref().map(|state| state.state));
-            tokens_by_client.push(client.map_or(0, |state| state.tokens_used));
-        }
-        for contract in &owners.worker_contracts {
-            let worker = state(chain, contract, WorkerState::parse).await?;
-            note_open(&mut open, "worker", worker.as_ref().map(|state| state.state));
-            tokens_by_worker.push(worker.map_or(0, |state| state.tokens));
+        for operator in &owners.operators {
+            let proxy = state(chain, &operator.contract, ProxyState::parse).await?;
+            note_open(&mut open, "proxy", proxy.as_ref().map(|state| state.state));
+            for (contract, tokens) in operator.client_contracts.iter().zip(&mut tokens_by_client) {
+                let client = state(chain, contract, ClientState::parse).await?;
+                note_open(&mut open, "client", client.as_ref().map(|state| state.state));
+                *tokens += client.map_or(0, |state| state.tokens_used);
+            }
+            for (contract, tokens) in operator.worker_contracts.iter().zip(&mut tokens_by_worker) {
+                let worker = state(chain, contract, WorkerState::parse).await?;
+                note_open(&mut open, "worker", worker.as_ref().map(|state| state.state));
+                *tokens += worker.map_or(0, |state| state.tokens);
+            }
         }
         let mut books = Self {
             tokens_charged: tokens_by_client.iter().sum(),
@@ -150,7 +186,7 @@ impl Books {
             charged_nano: 0,
             paid_nano: 0,
             owner_nano: 0,
-            stake_nano: owners.stake,
+            stake_nano: owners.stake * owners.operators.len() as u64,
             price_nano: owners.price,
             worker_fee_nano: owners.fee,
             fees_nano: 0,
@@ -187,19 +223,19 @@ impl Books {
             let balance = account.balance.get();
             self.unexplained.push(format!("{name} has {balance}: came {came}, went {went}, fees {fees}"));
         }
-        if address == owners.proxy_contract {
+        if owners.is_proxy(&address) {
             let (paid_in, returned) = history.iter().fold((0, 0), |sums, transaction| moved(sums, transaction, owners));
-            self.charged_nano = paid_in - returned;
+            self.charged_nano += paid_in - returned;
         }
-        // The proxy's contract pays owners itself, in payments of the exact amount.
+        // A proxy's contract pays owners itself, in payments of the exact amount.
         let payouts = history.iter().filter_map(|transaction| transaction.in_message.as_ref()).filter(|message| {
             let is_payout = matches!(Note::parse(&message.body), Ok(Note::Payout { .. }));
-            is_payout && from(&message.kind) == Some(owners.proxy_contract)
+            is_payout && from(&message.kind).is_some_and(|from| owners.is_proxy(&from))
         });
         let paid = payouts.map(value).sum::<u64>();
         if owners.earners.contains(&address) {
             self.paid_nano += paid;
-        } else if address == owners.owner {
+        } else if owners.is_operator(&address) {
             self.owner_nano += paid;
         }
         Ok(())
@@ -283,7 +319,7 @@ async fn history(chain: &dyn Chain, address: &Address, account: &Account) -> Res
 /// What a client's contract says was paid in, and what came back.
 fn moved((paid_in, returned): (u64, u64), transaction: &Transaction, owners: &Owners) -> (u64, u64) {
     let Some(message) = &transaction.in_message else { return (paid_in, returned) };
-    if !from(&message.kind).is_some_and(|from| owners.client_contracts.contains(&from)) {
+    if !from(&message.kind).is_some_and(|from| owners.is_client(&from)) {
         return (paid_in, returned);
     }
     let Ok(Note::Client(note)) = Note::parse(&message.body) else { return (paid_in, returned) };

@@ -14,18 +14,18 @@ use cocoon_units::{Clock, UnixTime};
 use ed25519_dalek::SigningKey;
 
 use super::Failure;
-use super::books::Owners;
-use super::node::{CLIENTS, WORKERS};
+use super::books::{Operator, Owners};
+use super::node::{CLIENTS, PROXIES, WORKERS};
 
 /// The keys of everybody.
 pub(super) struct Keys {
-    /// Owns the root and the proxy.
-    pub(super) owner: Wallet,
+    /// Own the proxies; the first one owns the root, too.
+    pub(super) operators: [Wallet; PROXIES],
     /// Own the workers.
     pub(super) earners: [Wallet; WORKERS],
     /// Pay.
     pub(super) payers: [Wallet; CLIENTS],
-    /// What the simulated TEE derives for the proxy and for each worker.
+    /// What the simulated TEE derives for each proxy and each worker: their owners tell them apart.
     pub(super) proxy: NodeKeys,
     pub(super) worker: NodeKeys,
 }
@@ -44,7 +44,7 @@ impl Keys {
             NodeKeys::derive(&sealing)
         };
         Ok(Self {
-            owner: wallet("owner.key", 1)?,
+            operators: [wallet(&operator_key(0), 1)?, wallet(&operator_key(1), 7)?],
             payers: [wallet(&payer_key(0), 2)?, wallet(&payer_key(1), 3)?],
             earners: [wallet(&earner_key(0), 4)?, wallet(&earner_key(1), 5)?, wallet(&earner_key(2), 6)?],
             proxy: node(Role::Proxy)?,
@@ -57,19 +57,23 @@ impl Keys {
     }
 
     /// Every wallet, by what it is.
-    pub(super) fn owners(&self) -> Owners {
+    pub(super) fn owners(&self, proxies: usize) -> Owners {
+        let operators = self.operators.each_ref().map(|owner| Operator {
+            owner: owner.address(),
+            wallet: Self::node_wallet(&self.proxy, owner).address(),
+            ..Operator::default()
+        });
         Owners {
-            owner: self.owner.address(),
+            operators: operators.into_iter().take(proxies).collect(),
             earners: self.earners.each_ref().map(Wallet::address),
             payers: self.payers.each_ref().map(Wallet::address),
-            proxy_wallet: Self::node_wallet(&self.proxy, &self.owner).address(),
             worker_wallets: self.earners.each_ref().map(|owner| Self::node_wallet(&self.worker, owner).address()),
             ..Owners::default()
         }
     }
 
     pub(super) fn wallets(&self) -> Vec<Address> {
-        self.owners().wallets().into_iter().map(|(_, address)| address).collect()
+        self.owners(PROXIES).wallets().into_iter().map(|(_, address)| address).collect()
     }
 }
 
@@ -77,20 +81,26 @@ impl Owners {
     /// The contracts of this network's parameters.
     pub(super) fn derive(&mut self, keys: &Keys, root: Address, params: &Params) -> Result<(), Failure> {
         let payment = keys.proxy.public().payment;
-        let proxy = proxy_address(self.owner, &payment, root, params)?;
-        let worker = |owner: Address| Ok::<_, Failure>(worker_state_init(owner, proxy, &payment, params)?.address());
-        self.proxy_contract = proxy;
-        for (contract, owner) in self.worker_contracts.iter_mut().zip(self.earners) {
-            *contract = worker(owner)?;
-        }
-        for (contract, payer) in self.client_contracts.iter_mut().zip(self.payers) {
-            *contract = client_state_init(payer, proxy, &payment, params)?.address();
+        for operator in &mut self.operators {
+            let proxy = proxy_address(operator.owner, &payment, root, params)?;
+            operator.contract = proxy;
+            for (contract, owner) in operator.worker_contracts.iter_mut().zip(self.earners) {
+                *contract = worker_state_init(owner, proxy, &payment, params)?.address();
+            }
+            for (contract, payer) in operator.client_contracts.iter_mut().zip(self.payers) {
+                *contract = client_state_init(payer, proxy, &payment, params)?.address();
+            }
         }
         self.price = params.price_per_token.get();
         self.fee = params.worker_fee_per_token.get();
         self.stake = params.min_proxy_stake.get();
         Ok(())
     }
+}
+
+/// Where the key of a proxy's owner lies.
+pub(super) fn operator_key(number: usize) -> String {
+    if number == 0 { "owner.key".to_owned() } else { format!("owner-{number}.key") }
 }
 
 /// Where a client's key lies.

@@ -11,7 +11,8 @@ use super::Failure;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
     Devnet,
-    Proxy,
+    /// By number, from zero.
+    Proxy(usize),
     /// By number, from zero.
     Worker(usize),
     /// By number, from zero.
@@ -24,24 +25,23 @@ pub(super) const CLIENTS: usize = 2;
 /// How many workers there are, each with an owner and a price of its own.
 pub(super) const WORKERS: usize = 3;
 
+/// How many proxies there may be, each with an owner of its own.
+pub(super) const PROXIES: usize = 2;
+
 impl Name {
     /// All that can be killed.
-    pub(super) const ALL: [Self; 2 + WORKERS + CLIENTS] = [
-        Self::Devnet,
-        Self::Proxy,
-        Self::Worker(0),
-        Self::Worker(1),
-        Self::Worker(2),
-        Self::Client(0),
-        Self::Client(1),
-    ];
+    pub(super) fn all(proxies: usize) -> Vec<Self> {
+        let proxies = (0..proxies).map(Self::Proxy);
+        let (workers, clients) = ((0..WORKERS).map(Self::Worker), (0..CLIENTS).map(Self::Client));
+        [Self::Devnet].into_iter().chain(proxies).chain(workers).chain(clients).collect()
+    }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Devnet => f.write_str("devnet"),
-            Self::Proxy => f.write_str("proxy"),
+            Self::Proxy(number) => write!(f, "proxy-{number}"),
             Self::Worker(number) => write!(f, "worker-{number}"),
             Self::Client(number) => write!(f, "client-{number}"),
         }
@@ -90,6 +90,14 @@ impl Node {
             Some(status) => Err(format!("{} had ended by itself: {status}", self.name).into()),
             None => Ok(()),
         }
+    }
+
+    /// Lets it stand still, or go on: its sockets stay open, and nobody reads them.
+    pub(super) fn set_still(&self, is_still: bool) -> Result<(), Failure> {
+        let pid = self.id().ok_or_else(|| format!("{} does not run", self.name))?.to_string();
+        let signal = if is_still { "-STOP" } else { "-CONT" };
+        let status = Command::new("kill").args([signal, &pid]).status()?;
+        if status.success() { Ok(()) } else { Err(format!("kill {signal} {}: {status}", self.name).into()) }
     }
 
     /// An error if it ended though nobody asked it to.

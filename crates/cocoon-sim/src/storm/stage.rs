@@ -17,7 +17,7 @@ use cocoon_ton::contract::{Params, RootState};
 use tokio::runtime::Runtime;
 
 use super::books::{Books, Counted, Owners};
-use super::keys::{Keys, earner_key, payer_key};
+use super::keys::{Keys, earner_key, operator_key, payer_key};
 use super::node::{Name, Node, WORKERS};
 use super::{Failure, http};
 use crate::ScriptedEngine;
@@ -35,6 +35,10 @@ pub(super) struct Plan<'a> {
     /// What a token costs, and what of that is the worker's, in nanoTON.
     pub(super) price: u64,
     pub(super) worker_fee: u64,
+    /// What a client puts down with each proxy, in TON.
+    pub(super) stake: u64,
+    /// How many proxies there are: at most [`PROXIES`](super::node::PROXIES).
+    pub(super) proxies: usize,
     /// How many workers there are: at most [`WORKERS`].
     pub(super) workers: usize,
     /// How many clients there are: at most [`super::node::CLIENTS`].
@@ -71,9 +75,15 @@ pub(super) struct Stage {
 /// Ports that were free a moment ago.
 struct Ports {
     devnet: u16,
+    proxies: Vec<ProxyPorts>,
+    apis: Vec<u16>,
+}
+
+/// Where a proxy listens.
+#[derive(Clone, Copy)]
+struct ProxyPorts {
     clients: u16,
     workers: u16,
-    apis: Vec<u16>,
 }
 
 impl Stage {
@@ -92,7 +102,8 @@ impl Stage {
             }
         };
         let apis = (0..plan.clients).map(|_| free()).collect::<Result<Vec<_>, _>>()?;
-        let ports = Ports { devnet: free()?, clients: free()?, workers: free()?, apis };
+        let proxies = (0..plan.proxies).map(|_| Ok(ProxyPorts { clients: free()?, workers: free()? }));
+        let ports = Ports { devnet: free()?, proxies: proxies.collect::<Result<_, Failure>>()?, apis };
         let chain_url = format!("http://127.0.0.1:{}", ports.devnet);
         let keys = Keys::make(folder)?;
         let mut stage = Self {
@@ -101,7 +112,7 @@ impl Stage {
             apis: ports.apis.iter().map(|&port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect(),
             chain_url: chain_url.clone(),
             nodes: Vec::new(),
-            owners: keys.owners(),
+            owners: keys.owners(plan.proxies),
             workers: plan.workers,
             runtime,
             model: model.to_owned(),
@@ -115,10 +126,11 @@ impl Stage {
         stage.start(Name::Devnet)?;
         stage.patiently("the devnet to answer", |stage| stage.devnet("GET /dev/status", "").is_ok())?;
         let root = stage.found(&keys, &ports, plan)?;
-        stage.write_configs(&keys, &ports, root, engine_addr, plan.workers)?;
+        stage.write_configs(&keys, &ports, root, engine_addr, plan)?;
         let workers = (0..plan.workers).map(|number| (Name::Worker(number), "worker"));
         let clients = (0..plan.clients).map(|number| (Name::Client(number), "client"));
-        for (name, command) in [(Name::Proxy, "proxy")].into_iter().chain(workers).chain(clients) {
+        let proxies = (0..plan.proxies).map(|number| (Name::Proxy(number), "proxy"));
+        for (name, command) in proxies.chain(workers).chain(clients) {
             let config = stage.path(&format!("{name}.toml"));
             stage.node(name, &[command, "--config", &config])?;
             stage.start(name)?;
@@ -143,6 +155,24 @@ impl Stage {
         Ok(())
     }
 
+    /// Waits until the first client has a session with each proxy, and each proxy all workers.
+    pub(super) fn wait_until_whole(&mut self) -> Result<(), Failure> {
+        let &api = self.apis.first().ok_or("a network without clients")?;
+        let request = format!("GET /v1/models/{}", self.model);
+        let workers = (self.workers * self.owners.operators.len()) as u64;
+        self.patiently("each proxy to have all workers", |_| {
+            let told = http::ask(api, &request, "").map(|reply| serde_json::from_str(&reply.body));
+            let told: serde_json::Value = told.ok().and_then(Result::ok).unwrap_or_default();
+            told["workers"]["count"].as_u64() == Some(workers)
+        })
+    }
+
+    /// What the first client says of its own requests.
+    pub(super) fn metrics(&self) -> Result<String, Failure> {
+        let &api = self.apis.first().ok_or("a network without clients")?;
+        Ok(http::ask(api, "GET /metrics", "")?.body)
+    }
+
     /// The processes that a request passes through.
     pub(super) fn processes(&self) -> Vec<u32> {
         self.nodes.iter().filter(|(name, _)| *name != Name::Devnet).filter_map(|(_, node)| node.id()).collect()
@@ -151,6 +181,11 @@ impl Stage {
     /// Kills a process without warning.
     pub(super) fn kill(&mut self, name: Name) -> Result<(), Failure> {
         self.get(name)?.kill()
+    }
+
+    /// Lets a process stand still, or go on.
+    pub(super) fn set_still(&mut self, name: Name, is_still: bool) -> Result<(), Failure> {
+        self.get(name)?.set_still(is_still)
     }
 
     /// Starts it again.
@@ -204,11 +239,13 @@ impl Stage {
 
     /// Every owner's own way out.
     fn close_contracts(&self) -> Result<(), Failure> {
-        let workers = self.numbers().zip(self.owners.worker_contracts);
-        let workers = workers.map(|(number, contract)| (contract, earner_key(number)));
-        for (contract, key) in workers.chain([(self.owners.proxy_contract, "owner.key".to_owned())]) {
-            let key = self.path(&key);
-            self.cocoon(&["contract", "close", &contract.raw(), "--wallet", &key])?;
+        for (number, operator) in self.owners.operators.iter().enumerate() {
+            let workers = self.numbers().zip(operator.worker_contracts);
+            let workers = workers.map(|(number, contract)| (contract, earner_key(number)));
+            for (contract, key) in workers.chain([(operator.contract, operator_key(number))]) {
+                let key = self.path(&key);
+                self.cocoon(&["contract", "close", &contract.raw(), "--wallet", &key])?;
+            }
         }
         Ok(())
     }
@@ -261,23 +298,14 @@ impl Stage {
         let root: Address = record["root"].as_str().ok_or("no root was noted")?.parse()?;
         let params = self.params(root)?;
         self.owners.derive(keys, root, &params)?;
-        let (contract, payment) = (self.owners.proxy_contract.raw(), hex::encode(keys.proxy.public().payment));
-        let [clients, workers] = [ports.clients, ports.workers].map(|port| format!("127.0.0.1:{port}"));
-        self.cocoon(&[
-            "root",
-            "proxies",
-            "add",
-            "--clients",
-            &clients,
-            "--workers",
-            &workers,
-            "--contract",
-            &contract,
-            "--payment-key",
-            &payment,
-            "--wallet",
-            &owner,
-        ])?;
+        let payment = hex::encode(keys.proxy.public().payment);
+        for (operator, ports) in self.owners.operators.iter().zip(&ports.proxies) {
+            let contract = operator.contract.raw();
+            let [clients, workers] = [ports.clients, ports.workers].map(|port| format!("127.0.0.1:{port}"));
+            let places = ["--clients", &clients, "--workers", &workers];
+            let pin = ["--contract", &contract, "--payment-key", &payment, "--wallet", &owner];
+            self.cocoon(&[&["root", "proxies", "add"], &places[..], &pin[..]].concat())?;
+        }
         Ok(root)
     }
 
@@ -293,25 +321,29 @@ impl Stage {
         ports: &Ports,
         root: Address,
         engine: SocketAddr,
-        workers: usize,
+        plan: &Plan<'_>,
     ) -> Result<(), Failure> {
-        let proxy = self.path(&Name::Proxy.to_string());
+        let Plan { stake, workers, .. } = *plan;
         let (simulated, chain) = (self.path("simulated-tee"), &self.chain_url);
         let common = format!(
             "[attestation]\ninsecure_simulated_tee = {simulated:?}\n\n[chain]\nroot = \"{}\"\ndevnet = {chain:?}\n\
              insecure_reported = true\npoll_s = 1\n",
             root.raw()
         );
-        let Ports { clients, workers: worker_port, apis, .. } = ports;
-        let (owner, model) = (keys.owner.address().raw(), &self.model);
-        fs::write(
-            self.folder.join("proxy.toml"),
-            format!(
-                "data_dir = {proxy:?}\n\n[listen]\nclients = \"127.0.0.1:{clients}\"\nworkers = \"127.0.0.1:{worker_port}\"\n\n\
-                 {common}\n[proxy]\nowner_address = \"{owner}\"\n\n[proxy.settlement]\ncommit_min_s = 1\ncommit_max_s = 2\nrecovery_s = 1\n\
-                 exposure = \"2\"\ncharge_at = \"1\"\npayout_at = \"1\"\nwithdraw_at = \"5\"\n"
-            ),
-        )?;
+        let (Ports { apis, proxies, .. }, model) = (ports, &self.model);
+        for (number, (ports, operator)) in proxies.iter().zip(&keys.operators).enumerate() {
+            let name = Name::Proxy(number);
+            let (folder, owner) = (self.path(&name.to_string()), operator.address().raw());
+            let ProxyPorts { clients, workers } = ports;
+            fs::write(
+                self.folder.join(format!("{name}.toml")),
+                format!(
+                    "data_dir = {folder:?}\n\n[listen]\nclients = \"127.0.0.1:{clients}\"\nworkers = \"127.0.0.1:{workers}\"\n\n\
+                     {common}\n[proxy]\nowner_address = \"{owner}\"\n\n[proxy.settlement]\ncommit_min_s = 1\ncommit_max_s = 2\nrecovery_s = 1\n\
+                     exposure = \"2\"\ncharge_at = \"1\"\npayout_at = \"1\"\nwithdraw_at = \"5\"\n"
+                ),
+            )?;
+        }
         for (number, earner) in keys.earners.iter().enumerate().take(workers) {
             let name = Name::Worker(number);
             let (folder, owner) = (self.path(&name.to_string()), earner.address().raw());
@@ -337,7 +369,7 @@ impl Stage {
                 format!(
                     "data_dir = {folder:?}\n\n{common}\n[wallet]\nkey_file = {key:?}\n\n[client]\n\
                      listen = \"127.0.0.1:{api}\"\n\n[client.budget]\nper_request = \"5\"\nper_day = \"100\"\n\
-                     stake = \"5\"\nreceipts = {receipts}\n"
+                     stake = \"{stake}\"\nreceipts = {receipts}\n"
                 ),
             )?;
         }

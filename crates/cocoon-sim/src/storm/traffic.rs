@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -26,8 +26,29 @@ pub struct Counts {
     pub hung_up: u64,
     /// Cut off: the client was killed, or was not there.
     pub cut_off: u64,
+    /// Broken off after it had begun, and said so.
+    pub broken: u64,
     /// What the answered ones cost, as the client said, in nanoTON.
     pub cost_nano: u64,
+}
+
+/// What apps ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mix {
+    /// Anything: whole, streamed, refused, in a hurry, hanging up.
+    Storm,
+    /// Streams that run for a while, and answers whose first byte takes a while: nothing that ends badly by itself, so
+    /// that whatever does was somebody's death.
+    Steady,
+}
+
+/// A request that ended as it should not have, where nothing but a death explains it.
+#[derive(Debug, Clone)]
+pub(super) struct Harm {
+    pub(super) at: Instant,
+    /// Whether the app had its head.
+    pub(super) had_begun: bool,
+    pub(super) words: String,
 }
 
 /// Apps that ask until they are told to stop.
@@ -35,6 +56,7 @@ pub struct Counts {
 pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
     counts: Arc<Mutex<Counts>>,
+    harms: Arc<Mutex<Vec<Harm>>>,
     apps: Vec<JoinHandle<()>>,
 }
 
@@ -43,15 +65,22 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 impl Traffic {
     /// Starts so many apps, each with a client of its own choice.
-    pub(super) fn start(apis: &[SocketAddr], apps: usize, seed: u64) -> Self {
+    pub(super) fn start(apis: &[SocketAddr], apps: usize, seed: u64, mix: Mix) -> Self {
+        let harms = Arc::new(Mutex::new(Vec::new()));
         let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Counts::default())));
         let app = |(number, &api): (usize, &SocketAddr)| {
-            let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
+            let (stop, counts, harms) = (Arc::clone(&stop), Arc::clone(&counts), Arc::clone(&harms));
             let mut random = StdRng::seed_from_u64(seed.wrapping_add(number as u64).wrapping_add(1));
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let ended = one(api, &mut random);
-                    let pause = matches!(ended, Ended::CutOff | Ended::Refused);
+                    let ended = match mix {
+                        Mix::Storm => one(api, &mut random),
+                        Mix::Steady => steady(api, &mut random),
+                    };
+                    let pause = matches!(ended, Ended::CutOff | Ended::Refused | Ended::Harmed(_));
+                    if let Ended::Harmed(harm) = &ended {
+                        harms.lock().unwrap_or_else(PoisonError::into_inner).push(harm.clone());
+                    }
                     counts.lock().unwrap_or_else(PoisonError::into_inner).add(ended);
                     if pause {
                         std::thread::sleep(PAUSE);
@@ -60,7 +89,17 @@ impl Traffic {
             })
         };
         let apps = apis.iter().cycle().take(apps).enumerate().map(app).collect();
-        Self { stop, counts, apps }
+        Self { stop, counts, harms, apps }
+    }
+
+    /// What ended as it should not have, so far.
+    pub(super) fn harms(&self) -> Vec<Harm> {
+        self.harms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many were answered so far.
+    pub(super) fn answered(&self) -> u64 {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).answered
     }
 
     /// Waits for what runs, and counts.
@@ -79,6 +118,7 @@ enum Ended {
     Refused,
     HungUp,
     CutOff,
+    Harmed(Harm),
 }
 
 impl Counts {
@@ -91,6 +131,8 @@ impl Counts {
             Ended::Refused => self.refused += 1,
             Ended::HungUp => self.hung_up += 1,
             Ended::CutOff => self.cut_off += 1,
+            Ended::Harmed(harm) if harm.had_begun => self.broken += 1,
+            Ended::Harmed(_) => self.refused += 1,
         }
     }
 }
@@ -124,6 +166,32 @@ fn one(api: SocketAddr, random: &mut StdRng) -> Ended {
         }
         Ok(_) => Ended::Refused,
         Err(_) => Ended::CutOff,
+    }
+}
+
+/// One request that ends well unless somebody dies. All are streams to the client, so that an app has its head as soon as
+/// the client has.
+fn steady(api: SocketAddr, random: &mut StdRng) -> Ended {
+    let (is_slow, tokens, delay) = (random.random_bool(0.5), random.random_range(20..60), random.random_range(5..25));
+    let what = if is_slow {
+        let usage = r#"{\"prompt_tokens\":30,\"completion_tokens\":9}"#;
+        let body = format!(r#"{{\"id\":\"x\",\"choices\":[],\"usage\":{usage}}}"#);
+        format!(r#"sim:{{\"kind\":\"json\",\"delay_ms\":{},\"body\":{body}}}"#, delay * 30)
+    } else {
+        format!(r#"sim:{{\"kind\":\"tokens\",\"count\":{tokens},\"delay_ms\":{delay}}}"#)
+    };
+    let body = format!(
+        r#"{{"model":"{MODEL}","user":"{what}","max_tokens":64,"stream":true,"stream_options":{{"include_usage":true}},"messages":[{{"role":"user","content":"hello"}}]}}"#
+    );
+    let reply = http::ask(api, "POST /v1/chat/completions", &body);
+    let harm = |had_begun, words: &str| Ended::Harmed(Harm { at: Instant::now(), had_begun, words: words.to_owned() });
+    match reply {
+        Ok(reply) if reply.status != 200 => harm(false, &format!("{}: {}", reply.status, reply.body)),
+        Ok(reply) if reply.body.contains(r#""error":"#) || !reply.body.contains(r#""usage""#) => {
+            harm(true, &reply.body)
+        }
+        Ok(reply) => Ended::Answered { cost_nano: cost(&reply.body).unwrap_or(0) },
+        Err(error) => harm(false, &error.to_string()),
     }
 }
 

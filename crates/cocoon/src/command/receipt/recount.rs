@@ -2,9 +2,10 @@
 //!
 //! The prompt is rendered and tokenised as the embedded engine does it, so its count is exact: one token more in the
 //! receipt is refused. Where the answer was stopped before the engine told its usage, the worker estimates the prompt from
-//! its bytes, and only more tokens than there are are refused. An answer's text does not determine its tokens, since several sequences spell the same text and
-//! some tokens spell none; so the receipt may exceed the text's count by [`TOLERANCE_PERCENT`] percent and
-//! [`TOKENS_BESIDE_TEXT`] a choice, and is refused beyond.
+//! its bytes, and only more tokens than there are are refused.
+//! An answer's text does not determine its tokens, since several sequences spell the same text and some tokens spell none;
+//! so the receipt may exceed the text's count by [`TOLERANCE_PERCENT`] percent and [`TOKENS_BESIDE_TEXT`] a choice, and is
+//! refused beyond.
 
 use std::path::Path;
 
@@ -98,24 +99,27 @@ mod counted {
         let route = if body.get("messages").is_some() { Route::ChatCompletions } else { Route::Completions };
         let counted = count_prompt(llm, route, request.to_vec().into())
             .map_err(|error| anyhow!("the embedded engine cannot count this request: {}", safe(&error)))?;
-        let signed = report.receipt.usage.prompt;
-        if report.receipt.outcome == Outcome::Stopped && signed < counted {
-            let row =
-                format!("{signed} tokens, {counted} counted again: the answer was stopped before the engine told them");
-            report.passed.push(("prompt", row));
-            return Ok(());
-        }
-        if counted != signed {
-            return Err(Refused::new(
-                "prompt",
-                format!("{counted} tokens, counted again"),
-                format!("{signed} tokens in the receipt"),
-                "the count is exact: if the worker ran this model with this tokenizer and chat template, it lies",
-            )
-            .into());
-        }
-        report.passed.push(("prompt", format!("{counted} tokens, counted again: exact")));
+        let row = compare_prompt(report.receipt.outcome, report.receipt.usage.prompt, counted)?;
+        report.passed.push(("prompt", row));
         Ok(())
+    }
+
+    /// What the report says of a prompt of so many tokens, or why it is refused.
+    fn compare_prompt(outcome: Outcome, signed: u64, counted: u64) -> Result<String, Refused> {
+        if counted == signed {
+            return Ok(format!("{counted} tokens, counted again: exact"));
+        }
+        if outcome == Outcome::Stopped && signed < counted {
+            return Ok(format!(
+                "{signed} tokens, {counted} counted again: the answer was stopped before the engine told them"
+            ));
+        }
+        Err(Refused::new(
+            "prompt",
+            format!("{counted} tokens, counted again"),
+            format!("{signed} tokens in the receipt"),
+            "the count is exact: if the worker ran this model with this tokenizer and chat template, it lies",
+        ))
     }
 
     fn check_completion(llm: &Llm, answer: &[u8], report: &mut Report) -> Result<()> {
@@ -174,6 +178,16 @@ mod counted {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        #[test]
+        fn a_prompt_counts_as_many_tokens_as_it_has_and_fewer_only_where_the_answer_was_stopped() {
+            for outcome in [Outcome::Complete, Outcome::Stopped] {
+                assert!(compare_prompt(outcome, 34, 34).unwrap().ends_with("exact"));
+                assert_eq!(compare_prompt(outcome, 35, 34).unwrap_err().check, "prompt", "one token too many");
+            }
+            assert!(compare_prompt(Outcome::Complete, 33, 34).is_err(), "a whole answer's prompt was counted");
+            assert!(compare_prompt(Outcome::Stopped, 9, 34).unwrap().contains("was stopped"));
+        }
 
         #[test]
         fn the_text_of_each_choice_is_found_in_documents_and_events() {

@@ -78,14 +78,22 @@ pub(super) struct Funded {
     pub(super) amount: Nano,
 }
 
-/// The proxy as the root shall have it, the models that workers serve, and the wallets of the roles.
+/// The proxies as the root shall have them, the models that workers serve, and the wallets of the roles.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) wallets: Vec<Funded>,
+    pub(super) proxies: Vec<WantedProxy>,
+    /// Payment keys of proxies that an earlier start had and this one does not.
+    pub(super) retired: Vec<[u8; 32]>,
+    pub(super) models: Vec<String>,
+}
+
+/// A proxy as the root shall have it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WantedProxy {
     pub(super) payment_key: [u8; 32],
     pub(super) clients: SocketAddr,
     pub(super) workers: SocketAddr,
-    pub(super) models: Vec<String>,
 }
 
 impl Ground {
@@ -125,9 +133,18 @@ impl Ground {
     }
 
     /// Leaves the configuration of the client that runs here, so that `cocoon client status` and its like find it.
-    pub(super) fn leave_client_config(&self, root: Address, url: &str, api: SocketAddr) -> Result<PathBuf> {
+    pub(super) fn leave_client_config(
+        &self,
+        root: Address,
+        url: &str,
+        api: SocketAddr,
+        proxies: usize,
+    ) -> Result<PathBuf> {
         let key = shown(self.folder.join(WALLETS).join(CLIENT));
-        let of_role = format!("[wallet]\nkey_file = {key}\n\n[client]\nlisten = \"{api}\"\nis_test = {IS_TEST}\n");
+        let of_role = format!(
+            "[wallet]\nkey_file = {key}\n\n[client]\nlisten = \"{api}\"\nis_test = {IS_TEST}\n\n[client.budget]\n\
+             max_funded_proxies = {proxies}\n"
+        );
         self.leave_config(CLIENT_CONFIG, "client", root, url, &of_role)
     }
 
@@ -167,7 +184,7 @@ impl Ground {
         self.folder.join("roles").join(instance)
     }
 
-    /// Deploys what is missing, registers the proxy as it is now, and leaves `network.json` for other commands. `url` is
+    /// Deploys what is missing, registers the proxies as they are now, and leaves `network.json` for other commands. `url` is
     /// where the devnet answers.
     pub(super) async fn establish(&mut self, wanted: &Wanted, url: &str) -> Result<Address> {
         let purse = self.account(&self.operator()).await?;

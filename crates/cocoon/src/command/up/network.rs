@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use cocoon_attest::{self as attest, CollateralSource};
-use cocoon_client::{ClientConfig, ClientHandle};
+use cocoon_client::{BudgetConfig, ClientConfig, ClientHandle};
 use cocoon_net::Acceptor;
 use cocoon_proxy::{ProxyConfig, SettlementConfig};
 use cocoon_ton::chain::watch::RootConfig;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Chosen;
 use super::ground::caretaker::Caretaker;
-use super::ground::{Costs, Funded, Ground, IS_TEST, Measured, Wanted, measure};
+use super::ground::{Costs, Funded, Ground, IS_TEST, Measured, Wanted, WantedProxy, measure};
 use crate::attestation::simulated::Simulated;
 use crate::attestation::{self, Attestation, Links};
 use crate::chain::Followed;
@@ -44,8 +44,8 @@ pub(super) struct Network {
 pub(super) struct View {
     /// Where apps connect.
     pub(super) api: SocketAddr,
-    /// Where the client found the proxy.
-    pub(super) proxy: SocketAddr,
+    /// Where the client found the proxies.
+    pub(super) proxies: Vec<SocketAddr>,
     /// What the client accepts of it.
     pub(super) client_policy: PathBuf,
     /// What other commands read about the client.
@@ -64,7 +64,7 @@ pub(super) struct View {
 pub(super) struct Tasks {
     client: Role,
     workers: Role,
-    proxy: Role,
+    proxies: Role,
     caretaker: Role,
     devnet: Role,
     /// The simulated vendor's collateral service.
@@ -90,8 +90,23 @@ pub(super) struct OnChain {
     terms: watch::Receiver<Arc<RootConfig>>,
     operator: Address,
     pub(super) payer: Address,
+    /// Of the first proxy, which stands for all where one is shown.
     proxy_wallet: Address,
     payment_key: [u8; 32],
+}
+
+/// How many of each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub(super) proxies: u16,
+    pub(super) workers: u16,
+}
+
+/// A proxy that listens already, and is not served yet.
+struct Listening {
+    links: Links,
+    for_clients: Arc<dyn Acceptor>,
+    for_workers: Arc<dyn Acceptor>,
 }
 
 /// A free port of loopback.
@@ -105,11 +120,11 @@ struct Base<'a> {
 }
 
 impl Network {
-    /// Establishes what is missing on the chain, and starts proxy, workers and client, attested by the simulated platform.
+    /// Establishes what is missing on the chain, and starts proxies, workers and client, attested by the simulated platform.
     pub(super) async fn start(
         listener: TcpListener,
         engine: &Chosen,
-        workers: u16,
+        size: Size,
         simulated: &Simulated,
         mut ground: Ground,
     ) -> Result<Self> {
@@ -117,31 +132,39 @@ impl Network {
         let (pccs_task, pccs) = serve_pccs(simulated).await?;
         let (devnet_task, url) = serve_devnet(&ground).await?;
         let clock = ground.clock();
-        // The proxy's sockets first: the root says where they are.
         let links = |role, instance: &str| links(simulated, role, instance, Arc::clone(&pccs), Arc::clone(&clock));
-        let proxy_links = links(attest::Role::Proxy, "proxy")?;
         let client_links = links(attest::Role::Client, "client")?;
-        let worker_links = (0..workers).map(|number| links(attest::Role::Worker, &format!("worker {number}")));
+        let worker_links = (0..size.workers).map(|number| links(attest::Role::Worker, &format!("worker {number}")));
         let worker_links = worker_links.collect::<Result<Vec<_>>>()?;
-        let listen = async |peers| wiring::bind_sessions(proxy_links.listen(ANY_PORT, peers), 0, "nothing").await;
-        let (for_clients, clients_addr) = listen(attest::Role::Client).await?;
-        let (for_workers, workers_addr) = listen(attest::Role::Worker).await?;
-        let payment_key = proxy_links.lasting_keys()?.public().payment;
+        // The proxies' sockets first: the root says where they are.
+        let (mut listening, mut wanted_proxies) = (Vec::new(), Vec::new());
+        for number in 0..size.proxies {
+            let (proxy, wanted) = listen(links(attest::Role::Proxy, &proxy_instance(number))?).await?;
+            listening.push(proxy);
+            wanted_proxies.push(wanted);
+        }
+        let retired = (size.proxies..limits::UP_PROXIES_MAX).map(|number| {
+            let links = links(attest::Role::Proxy, &proxy_instance(number))?;
+            Ok(links.lasting_keys()?.public().payment)
+        });
+        let retired = retired.collect::<Result<Vec<_>>>()?;
         let models = models(engine).await;
-        let wallets = wallets(&ground, &proxy_links, &worker_links)?;
+        let wallets = wallets(&ground, &listening, &worker_links)?;
         let proxy_wallet = wallets.first().context("a proxy without a wallet")?.wallet.address();
-        let wanted = Wanted { wallets, payment_key, clients: clients_addr, workers: workers_addr, models };
+        let payment_key = wanted_proxies.first().context("a network without a proxy")?.payment_key;
+        let proxies: Vec<_> = wanted_proxies.iter().map(|proxy| proxy.clients).collect();
+        let wanted = Wanted { wallets, proxies: wanted_proxies, retired, models };
         let root = ground.establish(&wanted, &url).await?;
         let followed = ground.follow(root).await?;
         let (operator, payer) = (ground.operator(), ground.client().address());
         let terms = followed.root();
         let base = Base { clock, followed, ground: &ground };
-        let proxy_task = base.proxy(&proxy_links, for_clients, for_workers)?;
+        let proxy_tasks = base.proxies(listening)?;
         let (worker_tasks, handles) = base.workers(engine, &worker_links)?;
-        let (client_task, client) = base.client(&client_links, listener)?;
+        let (client_task, client) = base.client(&client_links, listener, proxies.len())?;
         let mut caretaker_task = Role::new("caretaker of the contracts");
         let chain = ground.chain();
-        let client_config = ground.leave_client_config(root, &url, api)?;
+        let client_config = ground.leave_client_config(root, &url, api, funded(proxies.len()))?;
         let worker_config = ground.leave_worker_config(root, &url)?;
         let caretaker = Caretaker::new(ground, root, wanted, handles.clone());
         let (stop, heard) = (caretaker_task.stop.clone(), terms.clone());
@@ -151,20 +174,11 @@ impl Network {
         });
         let client_policy = simulated.policy_path(attest::Role::Client);
         let chain = OnChain { url, root, chain, terms, operator, payer, proxy_wallet, payment_key };
-        let view = View {
-            api,
-            proxy: clients_addr,
-            client_policy,
-            client_config,
-            worker_config,
-            workers: handles,
-            client,
-            chain,
-        };
+        let view = View { api, proxies, client_policy, client_config, worker_config, workers: handles, client, chain };
         let tasks = Tasks {
             client: client_task,
             workers: worker_tasks,
-            proxy: proxy_task,
+            proxies: proxy_tasks,
             caretaker: caretaker_task,
             devnet: devnet_task,
             pccs: pccs_task,
@@ -174,27 +188,30 @@ impl Network {
 }
 
 impl Base<'_> {
-    fn proxy(&self, links: &Links, clients: Arc<dyn Acceptor>, workers: Arc<dyn Acceptor>) -> Result<Role> {
-        let config = ProxyConfig {
-            is_test: IS_TEST,
-            owner_address: self.ground.operator().raw(),
-            // Play money: whoever looks on should not wait a minute for something to happen.
-            settlement: SettlementConfig { commit_min_s: 3, commit_max_s: 6, ..SettlementConfig::default() },
-            ..ProxyConfig::default()
-        };
-        let (clock, followed) = (Arc::clone(&self.clock), self.followed.clone());
-        let folder = self.ground.role_folder("proxy");
-        let (proxy, beside) = role::proxy::by_root(config, clock, clients, workers, links, followed, &folder)?;
+    fn proxies(&self, listening: Vec<Listening>) -> Result<Role> {
         let mut task = Role::new("proxy");
-        let stop = task.stop.clone();
-        task.tasks.spawn(async move {
-            let served = async {
-                let served = proxy.run(stop.clone()).await;
-                stop.cancel();
-                served
+        for (number, Listening { links, for_clients, for_workers }) in (0..).zip(listening) {
+            let config = ProxyConfig {
+                is_test: IS_TEST,
+                owner_address: self.ground.operator().raw(),
+                // Play money: whoever looks on should not wait a minute for something to happen.
+                settlement: SettlementConfig { commit_min_s: 3, commit_max_s: 6, ..SettlementConfig::default() },
+                ..ProxyConfig::default()
             };
-            Ok(tokio::join!(served, stop.run_until_cancelled(beside)).0?)
-        });
+            let (clock, followed) = (Arc::clone(&self.clock), self.followed.clone());
+            let folder = self.ground.role_folder(&proxy_instance(number).replace(' ', "-"));
+            let (proxy, beside) =
+                role::proxy::by_root(config, clock, for_clients, for_workers, &links, followed, &folder)?;
+            let stop = task.stop.child_token();
+            task.tasks.spawn(async move {
+                let served = async {
+                    let served = proxy.run(stop.clone()).await;
+                    stop.cancel();
+                    served
+                };
+                Ok(tokio::join!(served, stop.run_until_cancelled(beside)).0?)
+            });
+        }
         Ok(task)
     }
 
@@ -222,8 +239,10 @@ impl Base<'_> {
         Ok((task, handles))
     }
 
-    fn client(&self, links: &Links, listener: TcpListener) -> Result<(Role, ClientHandle)> {
-        let config = ClientConfig { listen: listener.local_addr()?, is_test: IS_TEST, ..ClientConfig::default() };
+    fn client(&self, links: &Links, listener: TcpListener, proxies: usize) -> Result<(Role, ClientHandle)> {
+        let budget = BudgetConfig { max_funded_proxies: funded(proxies), ..BudgetConfig::default() };
+        let listen = listener.local_addr()?;
+        let config = ClientConfig { listen, is_test: IS_TEST, budget, ..ClientConfig::default() };
         let followed = self.followed.untold();
         let purse = self.ground.client_purse(&followed)?;
         let (client, beside) = role::client::by_root(config, Arc::clone(&self.clock), None, links, followed, purse)?;
@@ -238,15 +257,37 @@ impl Base<'_> {
     }
 }
 
+/// A proxy's name among those of its kind: of its keys and its folder. The first one's is older than the others.
+fn proxy_instance(number: u16) -> String {
+    if number == 0 { "proxy".to_owned() } else { format!("proxy {number}") }
+}
+
+/// Binds a proxy's sockets.
+async fn listen(links: Links) -> Result<(Listening, WantedProxy)> {
+    let bind = async |peers| wiring::bind_sessions(links.listen(ANY_PORT, peers), 0, "nothing").await;
+    let (for_clients, clients) = bind(attest::Role::Client).await?;
+    let (for_workers, workers) = bind(attest::Role::Worker).await?;
+    let payment_key = links.lasting_keys()?.public().payment;
+    Ok((Listening { links, for_clients, for_workers }, WantedProxy { payment_key, clients, workers }))
+}
+
+/// How many proxies the client puts money with: all that there are.
+fn funded(proxies: usize) -> usize {
+    proxies.max(BudgetConfig::default().max_funded_proxies)
+}
+
 /// The wallets of the roles, and what each begins with: what its contracts and their gas take, above the floor below
 /// which a node's wallet sends nothing.
-fn wallets(ground: &Ground, proxy: &Links, workers: &[Links]) -> Result<Vec<Funded>> {
+fn wallets(ground: &Ground, proxies: &[Listening], workers: &[Links]) -> Result<Vec<Funded>> {
     let owner = ground.operator();
     let node = |links: &Links, amount| {
         let wallet = Wallet::new(links.lasting_keys()?.wallet().clone(), WalletKind::Cocoon { owner });
         anyhow::Ok(Funded { wallet, amount })
     };
-    let mut wallets = vec![node(proxy, PROXY_WALLET)?];
+    let mut wallets = Vec::new();
+    for proxy in proxies {
+        wallets.push(node(&proxy.links, PROXY_WALLET)?);
+    }
     for links in workers {
         wallets.push(node(links, WORKER_WALLET)?);
     }
@@ -333,9 +374,15 @@ impl View {
         format!("http://{}/v1", self.api)
     }
 
-    /// Whether an app would get an answer now.
+    /// Whether an app would get an answer now, and each proxy takes requests.
     pub(super) fn is_ready(&self) -> bool {
-        self.client.status().ready
+        let status = self.client.status();
+        status.ready && self.proxies_ready() >= self.proxies.len()
+    }
+
+    /// How many proxies take the client's requests.
+    pub(super) fn proxies_ready(&self) -> usize {
+        self.client.status().proxies.iter().filter(|proxy| proxy.ready).count()
     }
 
     /// The model that apps can ask for, once a worker has said so.
@@ -357,7 +404,7 @@ impl Tasks {
         tokio::select! {
             error = self.client.ended() => error,
             error = self.workers.ended() => error,
-            error = self.proxy.ended() => error,
+            error = self.proxies.ended() => error,
             error = self.caretaker.ended() => error,
             error = self.devnet.ended() => error,
             error = self.pccs.ended() => error,
@@ -366,8 +413,8 @@ impl Tasks {
 
     /// Stops the roles, those nearest the app first, so that what runs can finish.
     pub(super) async fn drain(&mut self) -> Result<()> {
-        let Self { client, workers, proxy, caretaker, devnet, pccs } = self;
-        for role in [client, workers, proxy, caretaker, devnet, pccs] {
+        let Self { client, workers, proxies, caretaker, devnet, pccs } = self;
+        for role in [client, workers, proxies, caretaker, devnet, pccs] {
             role.stop.cancel();
             if timeout(limits::DRAIN_TIMEOUT, role.join()).await.is_err() {
                 return Err(anyhow!("the {} did not finish within {:?}", role.name, limits::DRAIN_TIMEOUT));

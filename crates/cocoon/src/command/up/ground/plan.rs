@@ -1,7 +1,7 @@
 //! What has to be sent so that the chain is as `up` wants it.
 //!
 //! - [`genesis`]: a network where there is none.
-//! - [`compare`]: what differs from what is wanted. Images, models and the proxy's record go through the steward; wallets
+//! - [`compare`]: what differs from what is wanted. Images, models and the proxies' records go through the steward; wallets
 //!   of roles that run low get money.
 //!
 //! What it is not: the contracts of proxy, client and workers. The roles deploy, fund, settle and close those.
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use cocoon_attest::Role;
 use cocoon_attest::policy::from_root::model_sha256;
 use cocoon_ton::contract::message::root::{
-    AddModel, AddProxyType, AddWorkerType, ChangeOwner, RegisterProxy, UpdateProxy,
+    AddModel, AddProxyType, AddWorkerType, ChangeOwner, RegisterProxy, UnregisterProxy, UpdateProxy,
 };
 use cocoon_ton::contract::message::steward::{Act, Batch};
 use cocoon_ton::contract::{Params, Pin, ProxyRecord, RootState, StewardState, codes, proxy_address};
@@ -18,7 +18,7 @@ use cocoon_ton::wallet::{Outgoing, WalletKind};
 use cocoon_ton::{Address, Cell};
 use cocoon_units::{Multipliers, Nano};
 
-use super::{Funded, Ground, IS_TEST, Wanted, When, image};
+use super::{Funded, Ground, IS_TEST, Wanted, WantedProxy, When, image};
 
 const TON: u64 = 1_000_000_000;
 /// What travels with a call beside the money that it moves; what is not used comes back.
@@ -47,10 +47,12 @@ pub(super) fn genesis(operator: Address, wanted: &Wanted) -> Result<Genesis> {
     let init = state.state_init(codes().root.clone());
     let root = init.address();
     let steward = StewardState::initial(operator, root, LOCK_S).state_init(codes().steward.clone());
-    let proxy = proxy_address(operator, &wanted.payment_key, root, &params)?;
     let mut messages = vec![Outgoing::pay(root, Nano::new(FOR_GAS)).with_state_init(init)];
     let mut changes = listed(&state, wanted);
-    changes.push(RegisterProxy { query_id: 0, proxy: record(proxy, wanted)? }.to_cell());
+    for wanted in &wanted.proxies {
+        let contract = proxy_address(operator, &wanted.payment_key, root, &params)?;
+        changes.push(RegisterProxy { query_id: 0, proxy: record(contract, wanted)? }.to_cell());
+    }
     changes.push(ChangeOwner { query_id: 0, owner: steward.address() }.to_cell());
     messages.extend(changes.into_iter().map(|body| Outgoing::call(root, Nano::new(PER_CHANGE), body)));
     messages.push(Outgoing::pay(steward.address(), Nano::new(FOR_GAS)).with_state_init(steward.clone()));
@@ -85,10 +87,12 @@ pub(super) struct Plan {
 /// Compares the chain with what is wanted.
 pub(super) async fn compare(ground: &Ground, root: Address, wanted: &Wanted, when: When) -> Result<Plan> {
     let state = ground.root(root).await?;
-    let proxy = proxy_address(ground.operator(), &wanted.payment_key, root, &state.params)?;
     let mut plan = Plan::default();
     plan.wallets(ground, wanted).await?;
-    plan.registry(&state, proxy, wanted, when)?;
+    let contract = |proxy: &WantedProxy| {
+        proxy_address(ground.operator(), &proxy.payment_key, root, &state.params).context("a proxy's address")
+    };
+    plan.registry(&state, contract, wanted, when)?;
     Ok(plan)
 }
 
@@ -107,20 +111,30 @@ impl Plan {
         Ok(())
     }
 
-    /// Images and models at the start, the proxy's record always.
-    fn registry(&mut self, state: &RootState, proxy: Address, wanted: &Wanted, when: When) -> Result<()> {
+    /// Images and models at the start, the proxies' records always.
+    fn registry(
+        &mut self,
+        state: &RootState,
+        contract: impl Fn(&WantedProxy) -> Result<Address>,
+        wanted: &Wanted,
+        when: When,
+    ) -> Result<()> {
         let mut changes = match when {
             When::Start => listed(state, wanted),
             When::Running => models(state, wanted),
         };
-        let proxy = record(proxy, wanted)?;
-        let ours = state.registered_proxies.iter().find(|(_, known)| is_ours(known, wanted));
-        match ours {
-            Some((_, known)) if *known == proxy => {}
-            Some((seqno, _)) => changes.push(UpdateProxy { query_id: 0, seqno: *seqno, proxy }.to_cell()),
-            None if when == When::Start => changes.push(RegisterProxy { query_id: 0, proxy }.to_cell()),
-            None => {}
+        for wanted in &wanted.proxies {
+            let proxy = record(contract(wanted)?, wanted)?;
+            match known(state, &wanted.payment_key) {
+                Some((_, known)) if *known == proxy => {}
+                Some((seqno, _)) => changes.push(UpdateProxy { query_id: 0, seqno, proxy }.to_cell()),
+                None if when == When::Start => changes.push(RegisterProxy { query_id: 0, proxy }.to_cell()),
+                None => {}
+            }
         }
+        // Nobody is behind these any more, and every role would dial them for ever.
+        let retired = wanted.retired.iter().filter_map(|key| known(state, key));
+        changes.extend(retired.map(|(seqno, _)| UnregisterProxy { query_id: 0, seqno }.to_cell()));
         if changes.is_empty() {
             return Ok(());
         }
@@ -142,13 +156,15 @@ fn funding(funded: &Funded, amount: Nano) -> Outgoing {
 }
 
 /// The proxy's record: where it is, and who it must turn out to be.
-fn record(contract: Address, wanted: &Wanted) -> Result<ProxyRecord> {
+fn record(contract: Address, wanted: &WantedProxy) -> Result<ProxyRecord> {
     let pin = Pin { contract, payment_key: wanted.payment_key };
     ProxyRecord::new(&wanted.workers.to_string(), &wanted.clients.to_string(), Some(pin)).context("the proxy's record")
 }
 
-fn is_ours(record: &ProxyRecord, wanted: &Wanted) -> bool {
-    record.pinned().is_some_and(|pin| pin.payment_key == wanted.payment_key)
+/// The record of the proxy with this payment key, and its number.
+fn known<'a>(state: &'a RootState, payment_key: &[u8; 32]) -> Option<(u32, &'a ProxyRecord)> {
+    let is_its = |record: &ProxyRecord| record.pinned().is_some_and(|pin| pin.payment_key == *payment_key);
+    state.registered_proxies.iter().find(|(_, record)| is_its(record)).map(|(seqno, record)| (*seqno, record))
 }
 
 /// Images and models that the root does not list.
