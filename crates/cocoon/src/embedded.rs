@@ -4,7 +4,6 @@
 //! (`config.json`, `tokenizer.json`, `model.safetensors`).
 
 #[cfg(feature = "dev")]
-#[cfg_attr(not(test), expect(dead_code, reason = "`up` is to start it"))]
 pub(crate) mod later;
 
 use std::path::{Path, PathBuf};

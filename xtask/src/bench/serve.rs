@@ -1,12 +1,15 @@
 //! `cargo xtask bench serve`: what the chain client → proxy → worker costs, beside the engine alone and
-//! beside one hop of a strong gateway, all in one run.
+//! beside gateways (one hop of vllm-router and sglang-router, two TLS hops of nginx), all in one run.
 //!
 //! Three processes of the release build serve over loopback TCP, once attested under a simulated platform, once in plain,
 //! and once attested with receipts and payments on a devnet; the engine is a constant answer.
-//! In each round every path (direct, chain, gateway) is loaded in turn at each concurrency, so that
+//! In each round every path (direct, chains, gateways) is loaded in turn at each concurrency, so that
 //! drift of the machine falls on all of them; figures are the minimum, median and maximum over rounds.
 //! CPU is the time that the kernel says the servers' threads ran, divided by completed requests;
 //! the load generator and the engine are not counted.
+
+mod chart;
+mod peers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +19,6 @@ use serde::{Deserialize, Serialize};
 
 use super::process::{self, Server, free_addr};
 use crate::shell::{cargo, command, output, print, root, run as run_command, say, target};
-use crate::tools;
 
 /// How much to measure.
 #[derive(Debug, clap::Args)]
@@ -30,16 +32,15 @@ pub(crate) struct Args {
     /// Requests in flight
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32, 128])]
     concurrency: Vec<usize>,
-    /// Leave the peer out
+    /// Streams in flight
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64])]
+    streams: Vec<usize>,
+    /// Leave the peers out
     #[arg(long)]
     no_peer: bool,
 }
 
-/// The gateway to compare with, and its version.
-const PEER: &str = "vllm-router";
-const PEER_REQUIREMENT: &str = "vllm-router==0.1.17\n";
-/// CPU of the whole chain at this concurrency is at most this times the peer's single hop.
-const AIM: (usize, f64) = (32, 1.5);
+const ALONE: &str = "engine alone";
 const ATTESTED: &str = "cocoon, attested";
 const PLAIN: &str = "cocoon, plain";
 const PAID: &str = "cocoon, paid";
@@ -118,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // Paced and stamped, so that the delay of each event can be told from the engine's own pace.
     let paced = engine(&folder, &["--fast", "--events", "32", "--pace-us", "10000", "--stamp"])?;
     let mut paths = self::paths(&folder, paced.1, args)?;
-    for &concurrency in args.concurrency.iter().filter(|&&concurrency| concurrency <= 32) {
+    for &concurrency in &args.streams {
         rows.extend(measure(&mut paths, "stream", concurrency, args)?);
     }
     report(&rows, &folder.join("serve.json"))
@@ -140,13 +141,13 @@ fn engine(folder: &Path, options: &[&str]) -> Result<(Server, SocketAddr)> {
 
 fn paths(folder: &Path, engine: SocketAddr, args: &Args) -> Result<Vec<Route>> {
     let mut paths = vec![
-        Route { name: "engine alone", addr: engine, servers: Vec::new() },
+        Route { name: ALONE, addr: engine, servers: Vec::new() },
         chain(folder, engine, ATTESTED)?,
         chain(folder, engine, PLAIN)?,
         paid(folder, engine)?,
     ];
     if !args.no_peer {
-        paths.push(peer(folder, engine)?);
+        paths.extend(peers::all(folder, engine)?);
     }
     Ok(paths)
 }
@@ -212,27 +213,6 @@ fn paid(folder: &Path, engine: SocketAddr) -> Result<Route> {
 struct Paid {
     api: SocketAddr,
     processes: Vec<u32>,
-}
-
-/// The peer as one hop in front of the same engine.
-fn peer(folder: &Path, engine: SocketAddr) -> Result<Route> {
-    let python = tools::python(PEER, PEER_REQUIREMENT)?;
-    let addr = free_addr()?;
-    let program = python.with_file_name(PEER);
-    let arguments = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        &addr.port().to_string(),
-        "--worker-urls",
-        &format!("http://{engine}"),
-        "--log-level",
-        "error",
-    ];
-    let mut server = Server::start(PEER, &mut command(program, &arguments), &folder.join("peer.log"))?;
-    server.wait_listening(addr)?;
-    server.wait_until(|| loaded(addr, 1, 0.05, false).is_ok_and(|load| load.completed > 0), "the peer to answer")?;
-    Ok(Route { name: PEER, addr, servers: vec![server] })
 }
 
 fn loaded(addr: SocketAddr, concurrency: usize, seconds: f64, stream: bool) -> Result<Load> {
@@ -331,25 +311,80 @@ fn report(rows: &[Row], json: &Path) -> Result<()> {
             if row.failed > 0 { format!("  {} failed", row.failed) } else { String::new() }
         ));
     }
-    let cpu = |path: &str| {
-        let row = rows.iter().find(|row| row.path == path && row.mode == "plain" && row.concurrency == AIM.0)?;
-        Some(row.cpu_us_per_request?.median)
-    };
-    if let (Some(attested), Some(plain)) = (cpu(ATTESTED), cpu(PLAIN)) {
-        print(&format!("\nCPU of the chain at {} in flight, attested: {:.2} x plain", AIM.0, attested / plain));
+    print("");
+    for aim in aims(rows) {
+        print(&aim);
     }
-    if let (Some(paid), Some(attested)) = (cpu(PAID), cpu(ATTESTED)) {
-        print(&format!("with money and receipts: {:.2} x attested alone", paid / attested));
-    }
-    if let (Some(ours), Some(theirs)) = (cpu(ATTESTED), cpu(PEER)) {
-        print(&format!(
-            "CPU of the attested chain at {} in flight: {:.2} x {PEER} (aim: at most {})",
-            AIM.0,
-            ours / theirs,
-            AIM.1
-        ));
-    }
+    let chart = json.with_extension("svg");
+    std::fs::write(&chart, chart::svg(&panels(rows)))?;
     std::fs::write(json, serde_json::to_string_pretty(rows)?)?;
-    print(&format!("written to {}", json.display()));
+    print(&format!("written to {} and {}", json.display(), chart.display()));
     Ok(())
+}
+
+/// What was aimed at, what was measured, and whether that is enough.
+fn aims(rows: &[Row]) -> Vec<String> {
+    let find = |path: &str, mode: &str, concurrency: usize| {
+        rows.iter().find(|row| row.path == path && row.mode == mode && row.concurrency == concurrency)
+    };
+    let cpu = |path| find(path, "plain", 32)?.cpu_us_per_request.map(|spread| spread.median);
+    let rate = |path| find(path, "plain", 128).map(|row| row.requests_per_second.median);
+    let p50 = |path| find(path, "plain", 1).map(|row| row.latency_p50_us.median / 1e3);
+    let delay = |path, streams| find(path, "stream", streams)?.event_p50_us.map(|spread| spread.median / 1e3);
+    let added = |streams| Some(delay(PAID, streams)? - delay(ALONE, streams)?);
+    let ratio = |ours: Option<f64>, theirs: Option<f64>| Some(ours? / theirs?);
+    let router = peers::ROUTER;
+    [
+        told("CPU at 32 in flight, attested over plain", ratio(cpu(ATTESTED), cpu(PLAIN)), Aim::AtMost(3.0)),
+        told(&format!("CPU at 32 in flight, paid over {router}"), ratio(cpu(PAID), cpu(router)), Aim::AtMost(1.0)),
+        told(&format!("requests/s at 128, paid over {router}"), ratio(rate(PAID), rate(router)), Aim::AtLeast(0.7)),
+        told(
+            "ms added to the engine's median, 1 in flight, paid",
+            p50(PAID).zip(p50(ALONE)).map(|(ours, alone)| ours - alone),
+            Aim::AtMost(0.5),
+        ),
+        told("ms of delay added to an event, 1 stream, paid", added(1), Aim::AtMost(0.2)),
+        told("ms of delay added to an event, 64 streams, paid", added(64), Aim::AtMost(0.5)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What a figure should be.
+enum Aim {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+fn told(what: &str, got: Option<f64>, aim: Aim) -> Option<String> {
+    let got = got?;
+    let (is_met, words, bound) = match aim {
+        Aim::AtMost(bound) => (got <= bound, "at most", bound),
+        Aim::AtLeast(bound) => (got >= bound, "at least", bound),
+    };
+    Some(format!("{what}: {got:.2} (aim: {words} {bound}), {}", if is_met { "met" } else { "missed" }))
+}
+
+/// What the picture shows: the paths of one load beside each other.
+fn panels(rows: &[Row]) -> Vec<chart::Panel<'_>> {
+    let bars = |mode: &str, concurrency: usize, value: fn(&Row) -> Option<f64>| {
+        let of_load = rows.iter().filter(|row| row.mode == mode && row.concurrency == concurrency);
+        of_load.filter_map(|row| Some((row.path, value(row)?, row.path.starts_with("cocoon")))).collect()
+    };
+    let cpu = |row: &Row| row.cpu_us_per_request.map(|spread| spread.median);
+    let rate = |row: &Row| (row.path != ALONE).then_some(row.requests_per_second.median);
+    let delay = |row: &Row| row.event_p50_us.map(|spread| spread.median / 1e3);
+    [
+        chart::Panel { title: "CPU of a short request, 32 in flight", unit: "µs", bars: bars("plain", 32, cpu) },
+        chart::Panel { title: "Short requests a second, 128 in flight", unit: "", bars: bars("plain", 128, rate) },
+        chart::Panel {
+            title: "Delay of a streamed event, 64 streams, median",
+            unit: "ms",
+            bars: bars("stream", 64, delay),
+        },
+    ]
+    .into_iter()
+    .filter(|panel| !panel.bars.is_empty())
+    .collect()
 }

@@ -40,7 +40,8 @@ pub(super) const PORT: u16 = 10_000;
 ///
 /// Everything listens on loopback only, and the roles prove what they run to each other with a simulated TEE, which
 /// proves nothing about this machine. The network's contracts run on a TON devnet of its own, with play money; `cocoon
-/// root show` and `cocoon contract show` look at them. The first start fetches a model of 98 MB.
+/// root show` and `cocoon contract show` look at them. The first start fetches a model of 98 MB,
+/// and one of 91 MB for embeddings while it already answers.
 /// Ctrl-C stops: running answers may finish first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -211,7 +212,7 @@ fn rows(network: &View, engine: &Chosen) -> Vec<Vec<String>> {
     for proxy in &network.proxies {
         rows.push(row(["proxy", &proxy.to_string(), "-", "ready"]));
     }
-    for worker in &network.workers {
+    for worker in network.workers.iter().chain(&network.embeddings) {
         let status = worker.status();
         let model = status.model.unwrap_or_else(|| "-".to_owned());
         let state = match status.engine {

@@ -13,7 +13,7 @@ use super::Args;
 use crate::{
     command::model::open_cache,
     embedded::{self, EmbeddedConfig, Loaded},
-    model::{self, catalogue},
+    model::{self, cache::Cache, catalogue},
 };
 
 /// The engine and what to say about it.
@@ -22,8 +22,18 @@ pub(super) struct Chosen {
     pub(super) engine: Arc<dyn Engine>,
     /// What receipts say of its model.
     pub(super) hashes: ModelHashes,
+    /// Embeddings beside it, from a worker of their own.
+    pub(super) embeddings: Option<Beside>,
     shown: String,
     remark: Option<&'static str>,
+}
+
+/// An engine that is there at once, and ready when its model has come.
+pub(super) struct Beside {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) hashes: ModelHashes,
+    /// As the root lists it.
+    pub(super) model: &'static str,
 }
 
 impl Chosen {
@@ -56,7 +66,7 @@ fn over_http(url: &str) -> Result<Chosen> {
     let config = OpenAiHttpConfig { url: url.to_owned(), ..OpenAiHttpConfig::default() };
     let engine = OpenAiHttp::new(&config).with_context(|| format!("--engine {url}"))?;
     let hashes = ModelHashes::default();
-    Ok(Chosen { engine: Arc::new(engine), hashes, shown: url.to_owned(), remark: None })
+    Ok(Chosen { engine: Arc::new(engine), hashes, embeddings: None, shown: url.to_owned(), remark: None })
 }
 
 /// The embedded engine: a file of the user's, or a known model from the cache or its sources.
@@ -70,10 +80,23 @@ fn embedded(args: &Args) -> Result<Chosen> {
             (model::obtain(&cache, model, &args.sources.sources())?, Some(model))
         }
     };
+    let embeddings = embeddings(args, cache)?;
     let model_name = known.map(|model| model.name.to_owned());
     let config = EmbeddedConfig { model_file, model_name, threads: compute_threads(), ..EmbeddedConfig::default() };
     let Loaded { engine, hashes } = embedded::load(&config)?;
-    Ok(Chosen { engine, hashes, shown: "in this process".to_owned(), remark: known.map(|model| model.remark) })
+    let remark = known.map(|model| model.remark);
+    Ok(Chosen { engine, hashes, embeddings, shown: "in this process".to_owned(), remark })
+}
+
+/// Embeddings come with the default model only: tests, and people with a model of their own, must not start a download.
+#[cfg(feature = "engine-embedded")]
+fn embeddings(args: &Args, cache: Cache) -> Result<Option<Beside>> {
+    let model = catalogue::DEFAULT_EMBEDDING;
+    if args.model_file.is_some() || args.model != catalogue::DEFAULT.name {
+        return Ok(None);
+    }
+    let Loaded { engine, hashes } = embedded::later::later(model, cache, args.sources.sources(), 1)?;
+    Ok(Some(Beside { engine, hashes, model: model.name }))
 }
 
 /// Half of the machine: the rest is for whoever uses it meanwhile.

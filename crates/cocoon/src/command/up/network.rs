@@ -52,8 +52,10 @@ pub(super) struct View {
     pub(super) client_config: PathBuf,
     /// What `cocoon worker earnings` and its like read.
     pub(super) worker_config: PathBuf,
-    /// The workers.
+    /// The workers of the model that was asked for.
     pub(super) workers: Vec<WorkerHandle>,
+    /// The worker beside them, whose model may still be on its way.
+    pub(super) embeddings: Option<WorkerHandle>,
     client: ClientHandle,
     /// The chain under it.
     pub(super) chain: OnChain,
@@ -134,8 +136,9 @@ impl Network {
         let clock = ground.clock();
         let links = |role, instance: &str| links(simulated, role, instance, Arc::clone(&pccs), Arc::clone(&clock));
         let client_links = links(attest::Role::Client, "client")?;
-        let worker_links = (0..size.workers).map(|number| links(attest::Role::Worker, &format!("worker {number}")));
-        let worker_links = worker_links.collect::<Result<Vec<_>>>()?;
+        let beside = engine.embeddings.iter().map(|_| EMBEDDINGS_WORKER.to_owned());
+        let names = (0..size.workers).map(|number| format!("worker {number}")).chain(beside);
+        let worker_links = names.map(|name| links(attest::Role::Worker, &name)).collect::<Result<Vec<_>>>()?;
         // The proxies' sockets first: the root says where they are.
         let (mut listening, mut wanted_proxies) = (Vec::new(), Vec::new());
         for number in 0..size.proxies {
@@ -160,13 +163,14 @@ impl Network {
         let terms = followed.root();
         let base = Base { clock, followed, ground: &ground };
         let proxy_tasks = base.proxies(listening)?;
-        let (worker_tasks, handles) = base.workers(engine, &worker_links)?;
+        let (worker_tasks, mut handles) = base.workers(engine, &worker_links)?;
         let (client_task, client) = base.client(&client_links, listener, proxies.len())?;
         let mut caretaker_task = Role::new("caretaker of the contracts");
         let chain = ground.chain();
         let client_config = ground.leave_client_config(root, &url, api, funded(proxies.len()))?;
         let worker_config = ground.leave_worker_config(root, &url)?;
         let caretaker = Caretaker::new(ground, root, wanted, handles.clone());
+        let embeddings = engine.embeddings.as_ref().and_then(|_| handles.pop());
         let (stop, heard) = (caretaker_task.stop.clone(), terms.clone());
         caretaker_task.tasks.spawn(async move {
             stop.run_until_cancelled(caretaker.run(heard)).await;
@@ -174,7 +178,7 @@ impl Network {
         });
         let client_policy = simulated.policy_path(attest::Role::Client);
         let chain = OnChain { url, root, chain, terms, operator, payer, proxy_wallet, payment_key };
-        let view = View { api, proxies, client_policy, client_config, worker_config, workers: handles, client, chain };
+        let view = View { api, proxies, client_policy, client_config, worker_config, workers: handles, embeddings, client, chain };
         let tasks = Tasks {
             client: client_task,
             workers: worker_tasks,
@@ -218,17 +222,23 @@ impl Base<'_> {
     fn workers(&self, engine: &Chosen, links: &[Links]) -> Result<(Role, Vec<WorkerHandle>)> {
         let mut task = Role::new("worker");
         let mut handles = Vec::new();
-        let count = u16::try_from(links.len())?;
+        let chosen = links.len().saturating_sub(usize::from(engine.embeddings.is_some()));
+        let count = u16::try_from(chosen)?;
         for (number, links) in links.iter().enumerate() {
+            let (folder, engine, hashes, sharers) = match &engine.embeddings {
+                Some(beside) if number >= chosen => {
+                    (EMBEDDINGS_WORKER.replace(' ', "-"), &beside.engine, beside.hashes, 1)
+                }
+                _ => (format!("worker-{number}"), &engine.engine, engine.hashes, count),
+            };
             let owner_address = self.ground.operator().raw();
             let mut config = WorkerConfig { is_test: IS_TEST, owner_address, ..WorkerConfig::default() };
-            wiring::fit_slots(&mut config, engine.engine.as_ref(), count);
-            let engine_hashes = engine.hashes;
-            let (engine, clock) = (Arc::clone(&engine.engine), Arc::clone(&self.clock));
-            let folder = self.ground.role_folder(&format!("worker-{number}"));
+            wiring::fit_slots(&mut config, engine.as_ref(), sharers);
+            let (engine, clock) = (Arc::clone(engine), Arc::clone(&self.clock));
+            let folder = self.ground.role_folder(&folder);
             let (worker, beside) =
                 role::worker::by_root(config, clock, engine, None, links, self.followed.untold(), &folder)?;
-            let worker = role::worker::proven(worker, links, engine_hashes);
+            let worker = role::worker::proven(worker, links, hashes);
             handles.push(worker.handle());
             let stop = task.stop.clone();
             task.tasks.spawn(async move {
@@ -256,6 +266,9 @@ impl Base<'_> {
         Ok((task, handle))
     }
 }
+
+/// The name of the worker beside the others: of its keys and its folder.
+const EMBEDDINGS_WORKER: &str = "embeddings worker";
 
 /// A proxy's name among those of its kind: of its keys and its folder. The first one's is older than the others.
 fn proxy_instance(number: u16) -> String {
@@ -303,7 +316,8 @@ const CLIENT_WALLET: Nano = Nano::new(50_000_000_000);
 async fn models(engine: &Chosen) -> Vec<String> {
     // An engine over HTTP lists its models when it is asked how it is; a slow one is registered later.
     let _ = timeout(limits::PATIENCE, engine.engine.health()).await;
-    engine.engine.models().into_iter().take(1).map(|model| model.id).collect()
+    let chosen = engine.engine.models().into_iter().take(1).map(|model| model.id);
+    chosen.chain(engine.embeddings.iter().map(|beside| beside.model.to_owned())).collect()
 }
 
 /// Serves the devnet to every other program of this machine.
