@@ -178,7 +178,17 @@ impl Network {
         });
         let client_policy = simulated.policy_path(attest::Role::Client);
         let chain = OnChain { url, root, chain, terms, operator, payer, proxy_wallet, payment_key };
-        let view = View { api, proxies, client_policy, client_config, worker_config, workers: handles, embeddings, client, chain };
+        let view = View {
+            api,
+            proxies,
+            client_policy,
+            client_config,
+            worker_config,
+            workers: handles,
+            embeddings,
+            client,
+            chain,
+        };
         let tasks = Tasks {
             client: client_task,
             workers: worker_tasks,
