@@ -37,8 +37,10 @@ fn router(
     let python = tools::python(name, requirement)?;
     let addr = free_addr()?;
     let (port, engine) = (addr.port().to_string(), format!("http://{engine}"));
+    // Both would take the same port for their metrics.
+    let metrics = free_addr()?.port().to_string();
     let options = ["--host", "127.0.0.1", "--port", &port, "--worker-urls", &engine, "--log-level", "error"];
-    let arguments = [command_words, &options].concat();
+    let arguments = [command_words, &options, &["--prometheus-port", &metrics]].concat();
     let mut start = command(python.with_file_name(name), &arguments);
     let mut server = Server::start(name, &mut start, &folder.join(format!("{name}.log")))?;
     server.wait_listening(addr)?;
