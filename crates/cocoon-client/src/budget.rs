@@ -13,7 +13,8 @@
 //! everything is counted in memory, and the limits hold all the same.
 //! It fails closed: what cannot be written is not sent. It knows no HTTP and asks nobody anything.
 //!
-//! What was written survives this process at once, and the machine within a second. A machine that dies takes up to a
+//! A hold survives this process at once, an end within some milliseconds, both the machine within a second. An end that is
+//! lost leaves its hold, which is asked for again. A machine that dies takes up to a
 //! second of holds with it, so that an honest proxy may demand what the file does not explain; it is refused until the
 //! owner sets `budget.insecure_accept_demands` for one start.
 
@@ -38,6 +39,7 @@ use cocoon_ton::Address;
 use cocoon_units::{AdjustedTokens, Clock, Coefficient, Nano, Pricing, Ton, Usage};
 use cocoon_wal::{Wal, WalError};
 use cocoon_wire::message::{PaymentStatus, SettledRequest, TokensUsed};
+use tokio::sync::Notify;
 
 pub use self::report::BudgetStatus;
 pub(crate) use self::{
@@ -69,6 +71,8 @@ pub(crate) struct Budget {
     accepts_demands: bool,
     /// None without money.
     path: Option<PathBuf>,
+    /// An end was written down, and is not in the file yet.
+    ends: Notify,
     state: Mutex<State>,
 }
 
@@ -162,7 +166,7 @@ impl Budget {
         let rewrite_at = limits::BUDGET_REWRITE_BYTES;
         let state = Mutex::new(State { books, wal, rewrite_at, is_ahead: false, is_closed: false });
         let accepts_demands = config.budget.insecure_accept_demands;
-        Self { clock, limits: Limits::new(config), accepts_demands, path, state }
+        Self { clock, limits: Limits::new(config), accepts_demands, path, ends: Notify::new(), state }
     }
 
     /// Takes what a request can cost at most. It may be sent once this returned, and not before.
@@ -248,6 +252,7 @@ impl Budget {
             state.end(Some(contract), Ended { id, tokens, raw: None })?;
         }
         state.settle_claims(contract, now_s)?;
+        state.flush_or_close()?;
         Ok(state.books.deny_rest(contract, asked)?)
     }
 
@@ -258,13 +263,26 @@ impl Budget {
         for ended in state.books.by_word(contract, taken, self.now_s()) {
             state.end(Some(contract), ended)?;
         }
-        Ok(())
+        state.flush_or_close()
     }
 
     /// The end of a request that nobody waits for any more, as a proxy tells it late. False when it is not open.
     fn ended(&self, contract: Option<Address>, id: [u8; 32], tokens: &TokensUsed, raw: Option<Usage>) -> bool {
         let ended = Ended { id, tokens: demand::used(tokens), raw };
-        self.lock().end_or_log(contract, ended)
+        let is_open = self.lock().end_or_log(contract, ended);
+        self.ends.notify_one();
+        is_open
+    }
+
+    /// Resolves when a request ended that is not in the file yet.
+    pub(crate) async fn news(&self) {
+        self.ends.notified().await;
+    }
+
+    /// Writes what the file lacks, in one write.
+    pub(crate) fn flush(&self) {
+        // What is wrong with the file is in the log, and the next request is refused for it.
+        let _ = self.lock().flush_or_close();
     }
 
     /// How an account stands.
@@ -331,13 +349,13 @@ impl Budget {
             state.rewrite(oldest)
         } else {
             state.books.forget_before(oldest);
+            let flushed = state.flush();
             drop(state);
             // Requests need not wait for the disk: it is the same file by another handle.
-            if was_ahead { self.sync() } else { Ok(()) }
+            flushed.and_then(|()| if was_ahead { self.sync() } else { Ok(()) })
         };
         if let Err(error) = outcome {
-            tracing::error!(%error, "the budget cannot be kept: no request is sent until this is mended");
-            self.lock().is_closed = true;
+            self.lock().close(&error);
         }
     }
 
@@ -374,9 +392,10 @@ impl State {
         let Some(wal) = &mut self.wal else { return Ok(()) };
         let is_open = !self.is_closed && wal.bytes() < limits::BUDGET_FILE_BYTES_MAX;
         let bytes = record.encode().filter(|_| is_open).ok_or(BooksClosed)?;
-        if let Err(error) = wal.append(&bytes) {
-            tracing::error!(%error, "the budget cannot be written: no request is sent until this is mended");
-            self.is_closed = true;
+        // An end that a crash forgets leaves its hold in full, which is asked for again.
+        let added = if matches!(record, Record::End { .. }) { wal.push(&bytes) } else { wal.append(&bytes) };
+        if let Err(error) = added {
+            self.close(&error);
             return Err(BooksClosed);
         }
         self.is_ahead = true;
@@ -420,6 +439,22 @@ impl State {
         self.end(contract, ended).unwrap_or(true)
     }
 
+    fn close(&mut self, error: &WalError) {
+        tracing::error!(%error, "the budget cannot be written: no request is sent until this is mended");
+        self.is_closed = true;
+    }
+
+    fn flush_or_close(&mut self) -> Result<(), BooksClosed> {
+        self.flush().map_err(|error| {
+            self.close(&error);
+            BooksClosed
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), WalError> {
+        self.wal.as_mut().map_or(Ok(()), Wal::flush)
+    }
+
     fn is_long(&self) -> bool {
         self.wal.as_ref().is_some_and(|wal| wal.bytes() >= self.rewrite_at)
     }
@@ -458,6 +493,7 @@ impl Hold {
         self.is_over = true;
         let nothing = Ended { id: self.id, tokens: AdjustedTokens::ZERO, raw: None };
         self.budget.lock().end_or_log(self.contract, nothing);
+        self.budget.ends.notify_one();
     }
 }
 

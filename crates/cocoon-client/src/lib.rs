@@ -21,6 +21,8 @@ mod chunks;
 mod config;
 mod dialect;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod keys;
 pub mod limits;
@@ -40,7 +42,7 @@ use cocoon_ton::chain::watch::RootConfig;
 use cocoon_units::{Clock, Pricing};
 use tokio::{
     sync::{Semaphore, watch},
-    time::sleep,
+    time::{interval, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -216,7 +218,7 @@ impl Client {
             sessions.clone(),
             sessions_stop.clone(),
         ));
-        sessions.spawn(keep_books(Arc::clone(&self.shared.budget), sessions_stop.clone()));
+        sessions.spawn(keep_books(Arc::clone(&self.shared), sessions_stop.clone()));
         sessions.spawn(Arc::clone(&self.shared.receipts).run(sessions_stop.clone()));
         sessions.spawn(keep_desk(Arc::clone(&self.shared), sessions_stop.clone()));
         sessions.close();
@@ -227,20 +229,28 @@ impl Client {
     }
 }
 
-/// Brings the budget's file to the disk, now and then and at the end.
-async fn keep_books(budget: Arc<Budget>, stop: CancellationToken) {
-    if !budget.is_kept() {
-        return;
-    }
+/// Writes what ended, soon and together, and brings the budget's file to the disk, now and then and at the end.
+async fn keep_books(shared: Arc<Shared>, stop: CancellationToken) {
+    let Shared { budget, receipts, .. } = &*shared;
+    let mut sync = interval(limits::BUDGET_SYNC_INTERVAL);
     while !stop.is_cancelled() {
         tokio::select! {
+            () = budget.news() => {
+                sleep(limits::ENDS_FLUSH_AFTER).await;
+                budget.flush();
+                receipts.flush();
+                continue;
+            }
             () = stop.cancelled() => {}
-            () = sleep(limits::BUDGET_SYNC_INTERVAL) => {}
+            _ = sync.tick() => {}
         }
-        let budget = Arc::clone(&budget);
-        // It ends otherwise only when the runtime does, and then what was written is still in the file.
-        let _ = tokio::task::spawn_blocking(move || budget.maintain()).await;
+        if budget.is_kept() {
+            let budget = Arc::clone(budget);
+            // It ends otherwise only when the runtime does, and then what was written is still in the file.
+            let _ = tokio::task::spawn_blocking(move || budget.maintain()).await;
+        }
     }
+    receipts.flush();
 }
 
 /// Tends the contracts, until it is stopped. What is under way then, the next process sees through.

@@ -34,6 +34,9 @@ pub const BODY_PREALLOCATION: usize = 64 << 10;
 /// run ahead of the socket.
 pub const HTTP1_BUFFER_BYTES: usize = 64 << 10;
 
+/// First read of a connection: the head and body of an ordinary request.
+pub const FIRST_READ_BYTES: usize = 4 << 10;
+
 /// Bytes of headers on one HTTP/2 request: OpenAI SDKs send about 1 KiB.
 pub const HTTP2_HEADER_BYTES: u32 = 16 << 10;
 
@@ -113,9 +116,9 @@ pub const CHUNK_JOINED_BYTES: usize = 64 << 10;
 /// on as it comes, without them.
 pub const WHOLE_ANSWER_BYTES: usize = 1 << 20;
 
-/// Requests that the app gave up on and whose answers may still be on their way. An answer to an
-/// older one is taken for an answer to an unknown request.
-pub const CANCELLED_REMEMBERED: usize = 4096;
+/// Requests that the app gave up on and whose answers may still be on their way: all of one connection, when all apps
+/// hang up at once. An answer to an older one is taken for an answer to an unknown request.
+pub const CANCELLED_REMEMBERED: usize = REQUESTS_PER_PROXY;
 
 /// Appraisals of proxies that are kept for `/v1/attestation/{id}`. A document has at most 4 MiB and in practice 100 KiB,
 /// and a proxy is appraised again every few minutes: the id of an answer lives for an hour or more.
@@ -134,8 +137,14 @@ pub const RETIRED_TIMEOUT: Duration = Duration::from_secs(600);
 /// How often it is looked whether it has: nobody waits for that, but its connection.
 pub const RETIRED_LOOK: Duration = Duration::from_millis(500);
 
-/// Requests in flight on one proxy connection.
-pub const REQUESTS_PER_PROXY: usize = 4096;
+/// What one open stream may take of memory: its connection's two buffers (8 KiB each, which hyper makes), the task that serves
+/// it (2 KiB), the body of its answer (1 KiB), its receipt so far, its entries in tables, and what allocators round up. With
+/// the proxy's and the worker's it is at most 32 KiB; `cargo xtask bench scale` measures it with 10,000 streams.
+pub const STREAM_BYTES: usize = 23_040;
+
+/// Requests in flight on one proxy connection: what the largest worker takes. How many there may be over all connections
+/// is configured, and by default far less.
+pub const REQUESTS_PER_PROXY: usize = 16_384;
 
 /// Proxies that one request is sent to, one after the other: one that breaks whoever takes it breaks no more than these, and
 /// each may cost.
@@ -248,7 +257,7 @@ pub const BUDGET_REWRITE_BYTES: u64 = 16 << 20;
 pub const BUDGET_FILE_BYTES_MAX: u64 = cocoon_wal::limits::FILE_BYTES_MAX / 2;
 
 /// How often the budget's file is brought to the disk: what a machine that dies can forget. The death of this process
-/// alone forgets nothing.
+/// alone forgets ends of [`ENDS_FLUSH_AFTER`], and no holds.
 pub const BUDGET_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Characters of an API key's name.
@@ -256,6 +265,10 @@ pub const KEY_NAME_CHARS: usize = 64;
 
 /// Advice to an app after 429, when the proxy gave none.
 pub const RETRY_AFTER_BUSY: Duration = Duration::from_secs(1);
+
+/// How long the end of a request and its receipt may wait for others, to be written with them: what the death of this
+/// process can forget, and what the proxy is asked for again.
+pub const ENDS_FLUSH_AFTER: Duration = Duration::from_millis(10);
 
 /// Advice to an app after 503, when the proxy gave none: about the time of a reconnection.
 pub const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(2);

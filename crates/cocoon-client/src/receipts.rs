@@ -274,6 +274,11 @@ impl Receipts {
         self.verdicts.send_modify(|verdicts| *verdicts = verdicts.wrapping_add(1));
     }
 
+    /// Writes the receipts that the file lacks, in one write.
+    pub(crate) fn flush(&self) {
+        self.lock().flush();
+    }
+
     /// Nobody could check it: the hold counts in full until the proxy is asked again.
     fn leave_open(&self, end: End) {
         self.count(&Err(Fault::Unchecked));

@@ -1,13 +1,16 @@
 //! The task that writes the books: one batch at a time, on a thread that may wait for the disk.
 //!
 //! While a batch is written the hub goes on counting, and what it counts meanwhile is the next batch: that is the group
-//! commit. Nothing waits for the disk but what must: a number that is told as durable, and a commit.
+//! commit. Nothing waits for the disk but what must: a number that is told as durable, and a commit. So a batch may wait
+//! some milliseconds for the one before it, and one sync is for many requests.
 //! An error is the last thing that this task says. The journal is poisoned then, and the proxy stops.
 
 use cocoon_ledger::{Batch, Journal, JournalError, Ledger, Written};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio::time::{Instant, sleep_until};
 
+use crate::limits::JOURNAL_PAUSE;
 use crate::money::ProxyError;
 
 /// The hub's end of the line.
@@ -31,6 +34,7 @@ async fn write(
     answers: mpsc::Sender<Result<Written, JournalError>>,
 ) {
     while let Some(batch) = batches.recv().await {
+        let next_at = Instant::now() + JOURNAL_PAUSE;
         let writing = tokio::task::spawn_blocking(move || {
             let written = journal.append(batch);
             (journal, written)
@@ -39,6 +43,9 @@ async fn write(
         let Ok((back, written)) = writing.await else { return };
         journal = back;
         let is_poisoned = written.is_err();
+        if !is_poisoned {
+            sleep_until(next_at).await;
+        }
         if answers.send(written).await.is_err() || is_poisoned {
             return;
         }

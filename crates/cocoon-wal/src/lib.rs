@@ -2,6 +2,8 @@
 //!
 //! 1. A record is appended whole, with its length and checksum in front.
 //! 2. What [`Wal::append`] has returned from survives the process; what [`Wal::sync`] has returned from, the machine.
+//!    What was only [pushed](Wal::push) survives neither, until the next of these or [`Wal::flush`]: for records that can
+//!    be learnt again, of which there are many.
 //! 3. Opening reads the records up to the first that is not whole, and cuts the file there: that one was never
 //!    acknowledged.
 //! 4. [`Wal::rewrite`] replaces everything by what is still worth knowing: a new file takes the old one's name.
@@ -16,7 +18,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::limits::{FILE_BYTES_MAX, RECORD_BYTES_MAX};
+use crate::limits::{FILE_BYTES_MAX, PUSHED_BYTES_MAX, RECORD_BYTES_MAX};
 
 /// Length and CRC-32 of what follows, both little-endian.
 const HEADER_BYTES: usize = 8;
@@ -29,7 +31,10 @@ const MODE: u32 = 0o600;
 pub struct Wal {
     path: PathBuf,
     file: File,
+    /// Of the file and of what was pushed.
     bytes: u64,
+    /// Records that follow what is in the file, at most [`PUSHED_BYTES_MAX`].
+    pushed: Vec<u8>,
     /// Set by a failed write: what lies at the end is not known any more.
     is_broken: bool,
     /// Held, not read: the lock goes with it. It is beside the file, since a rewrite replaces that.
@@ -94,7 +99,7 @@ impl Wal {
         }
         file.seek(SeekFrom::Start(bytes)).map_err(io)?;
         sync_folder(path)?;
-        Ok((Self { path: path.to_owned(), file, bytes, is_broken: false, _lock: lock }, records))
+        Ok((Self { path: path.to_owned(), file, bytes, pushed: Vec::new(), is_broken: false, _lock: lock }, records))
     }
 
     /// Reads the records of a file that another process may have open, oldest first. Nothing is changed, and what that
@@ -114,26 +119,51 @@ impl Wal {
         Ok(split(&content).0)
     }
 
-    /// Adds a record. When this returns, the process may die; see [`Wal::sync`] for the machine.
+    /// Adds a record, after those that were pushed. When this returns, the process may die; see [`Wal::sync`] for the machine.
     ///
     /// # Errors
     ///
     /// When the record is too long, which changes nothing, or a write fails, after which nothing more is taken.
     pub fn append(&mut self, record: &[u8]) -> Result<(), WalError> {
+        self.frame(record)?;
+        self.flush()
+    }
+
+    /// Adds a record that a crash may lose until something else writes: in one write with others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append`].
+    pub fn push(&mut self, record: &[u8]) -> Result<(), WalError> {
+        self.frame(record)?;
+        if self.pushed.len() > PUSHED_BYTES_MAX { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what was pushed. When this returns, the process may die.
+    ///
+    /// # Errors
+    ///
+    /// When a write fails, after which nothing more is taken.
+    pub fn flush(&mut self) -> Result<(), WalError> {
         self.check()?;
-        let framed = frame(&self.path, record)?;
-        self.guarded(|file| file.write_all(&framed))?;
-        self.bytes = self.bytes.saturating_add(framed.len() as u64);
+        if self.pushed.is_empty() {
+            return Ok(());
+        }
+        let pushed = std::mem::take(&mut self.pushed);
+        self.guarded(|file| file.write_all(&pushed))?;
+        // The buffer is used again.
+        self.pushed = pushed;
+        self.pushed.clear();
         Ok(())
     }
 
-    /// Waits until what was appended is on the disk.
+    /// Waits until what was appended and pushed is on the disk.
     ///
     /// # Errors
     ///
     /// When the system cannot say so, after which nothing more is taken.
     pub fn sync(&mut self) -> Result<(), WalError> {
-        self.check()?;
+        self.flush()?;
         self.guarded(|file| file.sync_data())
     }
 
@@ -148,7 +178,7 @@ impl Wal {
         let io = |error| io_error(&path, error);
         let mut content = Vec::new();
         for record in records {
-            content.extend(frame(&path, record)?);
+            frame_into(&mut content, &path, record)?;
         }
         let mut file = options().create(true).truncate(true).open(&path).map_err(io)?;
         file.write_all(&content).map_err(io)?;
@@ -157,6 +187,7 @@ impl Wal {
         // From here on the old file has no name: whatever is said below, records go to the new one.
         self.file = file;
         self.bytes = content.len() as u64;
+        self.pushed.clear();
         self.is_broken = false;
         sync_folder(&self.path)
     }
@@ -167,6 +198,13 @@ impl Wal {
         self.bytes
     }
 
+    fn frame(&mut self, record: &[u8]) -> Result<(), WalError> {
+        self.check()?;
+        frame_into(&mut self.pushed, &self.path, record)?;
+        self.bytes = self.bytes.saturating_add((record.len() as u64).saturating_add(HEADER_BYTES as u64));
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), WalError> {
         if self.is_broken { Err(WalError::Broken { path: self.path.clone() }) } else { Ok(()) }
     }
@@ -175,6 +213,14 @@ impl Wal {
         let outcome = write(&mut self.file);
         self.is_broken = outcome.is_err();
         outcome.map_err(|error| io_error(&self.path, error))
+    }
+}
+
+impl Drop for Wal {
+    /// Only a crash may lose what was pushed.
+    fn drop(&mut self) {
+        // Whoever wants to know whether it worked, flushes before.
+        let _ = self.flush();
     }
 }
 
@@ -198,14 +244,14 @@ fn first(content: &[u8]) -> Option<(&[u8], &[u8])> {
     (checksum(record) == u32::from_le_bytes(*sum)).then_some((record, after))
 }
 
-fn frame(path: &Path, record: &[u8]) -> Result<Vec<u8>, WalError> {
+fn frame_into(framed: &mut Vec<u8>, path: &Path, record: &[u8]) -> Result<(), WalError> {
     let length = u32::try_from(record.len()).ok().filter(|_| record.len() <= RECORD_BYTES_MAX);
     let length = length.ok_or_else(|| WalError::TooLong { path: path.to_owned(), what: "a record is too long" })?;
-    let mut framed = Vec::with_capacity(record.len().saturating_add(HEADER_BYTES));
+    framed.reserve(record.len().saturating_add(HEADER_BYTES));
     framed.extend(length.to_le_bytes());
     framed.extend(checksum(record).to_le_bytes());
     framed.extend(record);
-    Ok(framed)
+    Ok(())
 }
 
 /// CRC-32 of the length, too, so that no record's sum is zero by being empty.
@@ -301,6 +347,44 @@ mod tests {
         wal.sync().unwrap();
         drop(wal);
         assert_eq!(Wal::open(&path).unwrap().1, [b"kept".to_vec(), b"new".to_vec()]);
+    }
+
+    #[test]
+    fn what_is_pushed_goes_with_the_next_write_in_order() {
+        let (_folder, path) = folder();
+        let (mut wal, _) = Wal::open(&path).unwrap();
+        wal.push(b"one").unwrap();
+        assert!(Wal::read(&path).unwrap().is_empty());
+        wal.append(b"two").unwrap();
+        assert_eq!(Wal::read(&path).unwrap(), [b"one".to_vec(), b"two".to_vec()]);
+        wal.push(b"three").unwrap();
+        wal.sync().unwrap();
+        wal.push(b"four").unwrap();
+        assert_eq!(Wal::read(&path).unwrap().len(), 3);
+        assert_eq!(wal.bytes(), std::fs::metadata(&path).unwrap().len() + 12);
+        drop(wal);
+        assert_eq!(Wal::read(&path).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn pushes_without_an_end_are_written_before_they_fill_memory() {
+        let (_folder, path) = folder();
+        let (mut wal, _) = Wal::open(&path).unwrap();
+        for _ in 0..100 {
+            wal.push(&[0; 1024]).unwrap();
+            assert!(wal.pushed.len() <= PUSHED_BYTES_MAX);
+        }
+        assert!(!Wal::read(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_rewrite_replaces_what_was_pushed_too() {
+        let (_folder, path) = folder();
+        let (mut wal, _) = Wal::open(&path).unwrap();
+        wal.push(b"old").unwrap();
+        wal.rewrite([b"kept".as_slice()]).unwrap();
+        drop(wal);
+        assert_eq!(Wal::open(&path).unwrap().1, [b"kept".to_vec()]);
     }
 
     #[test]

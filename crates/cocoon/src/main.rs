@@ -34,6 +34,10 @@ mod wiring;
 #[cfg(any(feature = "attest", feature = "chain-tools"))]
 mod words;
 
+/// A role allocates some hundred times per request, on one thread: the system's allocator took an eighth of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     if let Err(error) = logging::start(&cli.log, cli.log_format) {

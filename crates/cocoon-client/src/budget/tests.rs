@@ -144,7 +144,19 @@ fn a_request_is_held_then_counted() {
     let view = budget.account(CONTRACT);
     assert_eq!((view.counted, view.open, view.spent_today), (tokens(40), tokens(0), Nano::new(40)));
     budget.hold(&order(2, 100)).unwrap().nothing();
+    budget.flush();
     assert_eq!(kept.killed(|_| ()).budget.account(CONTRACT), view, "the file says the same");
+}
+
+#[test]
+fn an_end_that_a_crash_takes_leaves_its_hold_which_is_asked_for() {
+    let kept = Kept::new(ClientConfig::default());
+    kept.budget.hold(&order(1, 100)).unwrap().settled(&used(40), None);
+    assert_eq!(kept.budget.account(CONTRACT).counted, tokens(40));
+    let again = kept.killed(|_| ()).budget;
+    let view = again.account(CONTRACT);
+    assert_eq!((view.counted, view.open, view.unheard), (tokens(0), tokens(100), 1));
+    assert_eq!(again.open_requests(CONTRACT), [order(1, 100).id]);
 }
 
 #[test]

@@ -169,6 +169,13 @@ impl Store {
         self.disk.as_ref().map(|disk| disk.document_path(&hex::encode(sha256)))
     }
 
+    /// Writes what was kept since the last write: receipts come in numbers, and a proxy tells a lost one again.
+    pub(crate) fn flush(&mut self) {
+        if let Some(Err(error)) = self.disk.as_mut().map(|disk| disk.wal.flush()) {
+            tracing::warn!(%error, "receipts are kept in memory only");
+        }
+    }
+
     fn keep_document(&mut self, name: &str, text: &[u8]) {
         let Some(disk) = &mut self.disk else { return };
         if let Err(error) = disk.write_document(name, text) {
@@ -192,7 +199,7 @@ impl Store {
 
     fn write(&mut self, kept: &Kept) -> Result<(), WalError> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
-        disk.wal.append(&record(kept))?;
+        disk.wal.push(&record(kept))?;
         if disk.wal.bytes() <= RECEIPTS_FILE_BYTES {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! A devnet under the proxy: its wallet, a root's terms, a disk in memory, and peers whose contracts are real.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,6 +78,7 @@ pub(crate) struct Serving {
     pub(crate) proxy: JoinSet<Result<(), ProxyError>>,
     /// What its clock says.
     unix_ms: u64,
+    disk: Disk,
 }
 
 /// A disk in memory: it can be copied, and it can fail.
@@ -84,11 +86,13 @@ pub(crate) struct Serving {
 pub(crate) struct Disk {
     bytes: Arc<Mutex<Vec<u8>>>,
     fails: Arc<Mutex<bool>>,
+    /// How many have it open.
+    open: Arc<AtomicUsize>,
 }
 
 impl Disk {
     pub(crate) fn copy(&self) -> Self {
-        Self { bytes: Arc::new(Mutex::new(self.bytes.lock().unwrap().clone())), fails: Arc::default() }
+        Self { bytes: Arc::new(Mutex::new(self.bytes.lock().unwrap().clone())), ..Self::default() }
     }
 
     pub(crate) fn fail(&self) {
@@ -122,6 +126,11 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         self.check()
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -182,6 +191,7 @@ impl Ground {
 
     /// The same, that seals its tags with another key.
     pub(crate) fn serve_with_tags(&self, disk: &Disk, settlement: SettlementConfig, tag_key: u8) -> Serving {
+        disk.open.fetch_add(1, Ordering::SeqCst);
         let network = MemoryNetwork::new();
         let clients = network.listen("clients", LinkOptions::default());
         let workers = network.listen("workers", LinkOptions::default());
@@ -202,7 +212,8 @@ impl Ground {
         let mut tasks = JoinSet::new();
         tasks.spawn(proxy.run(CancellationToken::new()));
         let since_epoch = Duration::try_from_secs_f64(self.unix_s).unwrap();
-        Serving { network, handle, proxy: tasks, unix_ms: u64::try_from(since_epoch.as_millis()).unwrap() }
+        let unix_ms = u64::try_from(since_epoch.as_millis()).unwrap();
+        Serving { network, handle, proxy: tasks, unix_ms, disk: disk.clone() }
     }
 
     /// New parameters of the root: another contract of the proxy.
@@ -381,8 +392,11 @@ impl Serving {
     /// As by kill -9.
     pub(crate) async fn kill(mut self) {
         self.proxy.shutdown().await;
-        // A write that has begun ends on its own thread, and the test's time stands still until it has.
         sleep(Duration::from_millis(10)).await;
+        // A write that has begun ends on its own thread, and closes the file then.
+        while self.disk.open.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The accounts with all proxies, and the file that keeps them.
 //!
-//! 1. A fact changes the account in memory and goes to the file at once: it survives this process. Sessions do both, for
-//!    a few microseconds each.
+//! 1. A fact changes the account in memory and goes to the file at once: it survives this process. Receipts, of which
+//!    there are many, follow some milliseconds later in one write; the proxy has them meanwhile.
 //! 2. [`Books::keep`] makes the file survive the machine and shortens it, beside the event loop. What is added meanwhile
 //!    waits in memory and follows.
 //! 3. A file that cannot be written any more is told ([`Books::trouble`]) and stops nothing: the counts and the latest
@@ -19,7 +19,7 @@ use cocoon_wal::{Wal, WalError};
 use cocoon_wire::message::{CompareBalance, HandedReceipt, RequestPayment, SignedPayment};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 
 use super::EarningsError;
 use super::account::{Account, Forgot, Told, Trouble};
@@ -27,7 +27,8 @@ use super::payment::PaymentError;
 use super::record::Record;
 use crate::config::EarningsConfig;
 use crate::limits::{
-    ACCOUNTS_MAX, EARNINGS_FILE_BYTES_MAX, EARNINGS_REWRITE_BYTES, KEEP_INTERVAL, WAITING_RECORDS_MAX,
+    ACCOUNTS_MAX, EARNINGS_FILE_BYTES_MAX, EARNINGS_REWRITE_BYTES, KEEP_INTERVAL, RECEIPTS_FLUSH_AFTER,
+    WAITING_RECORDS_MAX,
 };
 
 /// All accounts.
@@ -37,11 +38,15 @@ pub(crate) struct Books {
     clock: Arc<dyn Clock>,
     /// Something may be worth cashing.
     news: Notify,
+    /// Receipts are not in the file yet.
+    receipts: Notify,
 }
 
 struct Inner {
     accounts: BTreeMap<Address, Account>,
     file: File,
+    /// How long the file is when it is looked at again for what is not worth knowing.
+    rewrite_at: u64,
     /// Whether something was added that may not survive the machine.
     is_dirty: bool,
     trouble: Option<String>,
@@ -87,8 +92,14 @@ impl Books {
     /// Opens the file, which only one process can have.
     pub(crate) fn open(path: &Path, config: EarningsConfig, clock: Arc<dyn Clock>) -> Result<Self, EarningsError> {
         let (wal, records) = Wal::open(path)?;
-        let inner = Inner { accounts: replay(records)?, file: File::Here(wal), is_dirty: false, trouble: None };
-        Ok(Self { inner: Mutex::new(inner), config, clock, news: Notify::new() })
+        let inner = Inner {
+            accounts: replay(records)?,
+            file: File::Here(wal),
+            rewrite_at: EARNINGS_REWRITE_BYTES,
+            is_dirty: false,
+            trouble: None,
+        };
+        Ok(Self { inner: Mutex::new(inner), config, clock, news: Notify::new(), receipts: Notify::new() })
     }
 
     /// The account that is paid through the contract of this initial state; a new one is added.
@@ -151,10 +162,18 @@ impl Books {
 
     /// Looks after the file until it is dropped.
     pub(super) async fn keep(&self) {
+        let mut sync = interval(KEEP_INTERVAL);
         loop {
-            sleep(KEEP_INTERVAL).await;
-            self.sync().await;
-            self.shorten().await;
+            tokio::select! {
+                () = self.receipts.notified() => {
+                    sleep(RECEIPTS_FLUSH_AFTER).await;
+                    self.lock().flush();
+                }
+                _ = sync.tick() => {
+                    self.sync().await;
+                    self.shorten().await;
+                }
+            }
         }
     }
 
@@ -173,14 +192,19 @@ impl Books {
     /// Writes the file anew when most of it is not worth knowing any more.
     async fn shorten(&self) {
         let records = {
-            let inner = self.lock();
+            let mut inner = self.lock();
             let File::Here(wal) = &inner.file else { return };
-            if wal.bytes() < EARNINGS_REWRITE_BYTES {
+            let bytes = wal.bytes();
+            if bytes < inner.rewrite_at {
                 return;
             }
             let records = inner.worth_knowing();
             let needed: u64 = records.iter().map(|record| record.len() as u64).sum();
-            if wal.bytes() < needed.saturating_mul(2) {
+            let is_worth_it = bytes >= needed.saturating_mul(2);
+            // All of it may be worth knowing: then it is not looked at again before it has doubled.
+            let left = if is_worth_it { needed } else { bytes };
+            inner.rewrite_at = left.saturating_mul(2).clamp(EARNINGS_REWRITE_BYTES, EARNINGS_FILE_BYTES_MAX);
+            if !is_worth_it {
                 return;
             }
             records
@@ -207,7 +231,7 @@ impl Books {
         let waiting = std::mem::replace(&mut inner.file, File::Here(wal));
         inner.note(outcome);
         if let File::Away(records) = waiting {
-            records.iter().for_each(|record| inner.append(record));
+            records.iter().for_each(|record| inner.append(record, false));
         }
     }
 
@@ -222,7 +246,8 @@ impl Inner {
             // It is in memory; payments must find room.
             return;
         }
-        self.append(&record.to_bytes());
+        let is_receipt = matches!(record, Record::Receipt { .. });
+        self.append(&record.to_bytes(), is_receipt);
     }
 
     fn is_full(&self) -> bool {
@@ -244,14 +269,21 @@ impl Inner {
         facts.chain(receipts).collect()
     }
 
-    fn append(&mut self, record: &[u8]) {
+    fn append(&mut self, record: &[u8], may_wait: bool) {
         self.is_dirty = true;
         match &mut self.file {
             File::Here(wal) => {
-                let appended = wal.append(record);
+                let appended = if may_wait { wal.push(record) } else { wal.append(record) };
                 self.note(appended);
             }
             File::Away(waiting) => waiting.push(record.to_vec()),
+        }
+    }
+
+    fn flush(&mut self) {
+        if let File::Here(wal) = &mut self.file {
+            let flushed = wal.flush();
+            self.note(flushed);
         }
     }
 
@@ -330,6 +362,7 @@ impl Ours {
     /// A request ended: what it is billed at, and the receipt with the proxy's tag where there are both.
     pub(crate) fn settled(&self, tokens: AdjustedTokens, proof: Option<(Bytes, Bytes)>) {
         self.change(|account| ((), account.settled(tokens, proof)));
+        self.books.receipts.notify_one();
     }
 
     /// Whether the proxy has signed too little to be worked for.
