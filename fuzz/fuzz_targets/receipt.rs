@@ -9,10 +9,16 @@ use std::sync::LazyLock;
 use cocoon_receipt::limits::TOKENS_MAX;
 use cocoon_receipt::{Receipt, ReceiptFile, SignedReceipt};
 use ed25519_dalek::{Signer, SigningKey};
+use sha2::{Digest, Sha256};
 
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[3; 32]));
 
-static BODY: LazyLock<String> = LazyLock::new(|| Receipt::example().sign(&KEY).unverified_body().to_owned());
+static BODY: LazyLock<String> = LazyLock::new(|| {
+    let receipt = Receipt::example().sign(&KEY);
+    let body = receipt.unverified_body().to_owned();
+    assert_eq!(signed(&body), receipt.to_bytes(), "this target signs as workers do");
+    body
+});
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Ok(receipt) = SignedReceipt::from_bytes(data) {
@@ -36,10 +42,15 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A body under a genuine signature.
+/// A body under a genuine signature, by itself.
+fn signed(body: &str) -> Vec<u8> {
+    let leaf = Sha256::new().chain_update([0]).chain_update(body).finalize();
+    let signature = KEY.sign(&[b"cocoon receipt v2\0".as_slice(), &leaf].concat()).to_bytes();
+    [KEY.verifying_key().as_bytes().as_slice(), &signature, &[0, 1], body.as_bytes()].concat()
+}
+
 fn check(body: &str) {
-    let signature = KEY.sign(&[b"cocoon receipt v1\0", body.as_bytes()].concat()).to_bytes();
-    let bytes = [KEY.verifying_key().as_bytes().as_slice(), &signature, body.as_bytes()].concat();
+    let bytes = signed(body);
     let Ok(receipt) = SignedReceipt::from_bytes(&bytes).and_then(|receipt| receipt.verify(None)) else { return };
     assert_eq!(receipt.sign(&KEY).unverified_body(), body, "one form");
     assert_eq!(receipt.usage.adjust(receipt.coefficient, &receipt.multipliers), Ok(receipt.adjusted));

@@ -217,6 +217,20 @@ impl DialectEvents {
     }
 }
 
+/// Writes an event. What apps and workers wrote is repeated as it was written, and may have line breaks between its words:
+/// they would tear the event apart, and mean as much as a space there.
+fn write_event<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, name: &str, data: &T) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: ");
+    let start = out.len();
+    write_json(out, data);
+    for byte in out.iter_mut().skip(start).filter(|byte| matches!(byte, b'\n' | b'\r')) {
+        *byte = b' ';
+    }
+    out.extend_from_slice(b"\n\n");
+}
+
 /// Writes JSON behind what is there.
 fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(out, value).expect("structs with text keys serialise, and memory takes every byte");

@@ -3,13 +3,15 @@
 //!
 //! A schema is written by a stranger, so:
 //!
-//! 1. its size and depth are bounded before the library sees it;
+//! 1. its size and depth are bounded before the library sees it, and so are patterns that hold together ([`patterns`]);
 //! 2. it is compiled on a thread of its own, with a stack for the deepest schema; few at a time;
 //! 3. the library's limits bound the grammar, and later the work of every step;
 //! 4. whoever waits, waits for a bounded time.
 //!
 //! Numbers, names and separators are written in one way, `{"a": 1, "b": [2, 3]}`: a small model that
 //! may choose its white space may choose nothing else. Why this library: `docs/decisions/0022-schemas-become-masks.md`.
+
+mod patterns;
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -153,6 +155,9 @@ fn check(schema: &Value) -> Result<(), ConstraintError> {
     }
     if schema.to_string().len() > SCHEMA_BYTES_MAX {
         return Err(ConstraintError::TooLong);
+    }
+    if !patterns::are_few(schema) {
+        return Err(ConstraintError::TooManyPatterns);
     }
     Ok(())
 }

@@ -73,6 +73,12 @@ pub enum ConstraintError {
     /// Nested more than 64 levels deep.
     #[error("the schema is nested more than 64 levels deep")]
     TooDeep,
+    /// Patterns that must hold of one text at once multiply each other.
+    #[error(
+        "the schema has too many patterns, or too long ones, that must hold of one text at once (`allOf`, or `$ref` or \
+         `anyOf` beside other words, or `pattern` with `format`): make one pattern of them"
+    )]
+    TooManyPatterns,
     /// The library refused it.
     #[error("the schema cannot be used: {0}")]
     Schema(Reason),

@@ -102,6 +102,15 @@ pub(crate) const SCHEMA_STACK_BYTES: usize = 16 << 20;
 pub(crate) const SCHEMAS_COMPILING_MAX: usize = 2;
 /// How long a request waits for a slot, and then for its schema: many times what the fuel below lasts.
 pub(crate) const SCHEMA_TIME_MAX: Duration = Duration::from_secs(10);
+/// Most combinations of the cases of patterns that must hold of one text at once: as many are made in a tenth of a second.
+/// Four patterns of fifteen letters are as many, or two of 255.
+pub(crate) const PATTERN_CASES_MAX: u64 = 1 << 16;
+/// What a `format` counts for: the expressions of those that there are have some ten cases.
+pub(crate) const FORMAT_CASES: u64 = 64;
+/// Parts of a schema that are looked at to count them, each as often as it is referred to: a millisecond or two.
+pub(crate) const PATTERN_VISITS_MAX: usize = 20_000;
+/// References that are followed from one to the next; the library follows 128.
+pub(crate) const PATTERN_REFERENCES_MAX: usize = 128;
 /// What a schema's regular expressions may cost when it is compiled; 50,000 take a millisecond.
 pub(crate) const CONSTRAINT_FUEL: u64 = 1_000_000;
 /// Symbols of a grammar: the library's own default is for megabytes of schema.

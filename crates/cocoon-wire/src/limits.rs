@@ -118,6 +118,11 @@ pub const JSON_DEPTH_MAX: usize = 96;
 /// Most members of a request body's top level; the API knows about fifty.
 pub const JSON_MEMBERS_MAX: usize = 256;
 
+/// Most values in a request body, at all levels. OpenAI takes 300,000 tokens a request, and a conversation of as many bytes
+/// as a body may have has fewer values. An engine that builds a tree of what it reads takes some hundred bytes for each of
+/// them, for which two bytes of body are enough.
+pub const JSON_VALUES_MAX: usize = 1 << 19;
+
 /// Longest key that is compared; a longer one is none of ours.
 pub const JSON_KEY_MAX: usize = 64;
 

@@ -41,7 +41,8 @@ impl Frame {
 
     pub(super) fn kept_bytes(&self) -> usize {
         // A string takes some bytes besides its own.
-        self.stop_sequences.iter().map(|sequence| sequence.len().saturating_add(64)).sum()
+        let sequences = self.stop_sequences.iter().map(|sequence| sequence.len().saturating_add(64));
+        sequences.fold(self.model.len(), usize::saturating_add)
     }
 
     fn message_id(&self) -> String {

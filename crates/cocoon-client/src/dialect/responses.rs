@@ -48,9 +48,34 @@ impl Frame {
     }
 
     pub(super) fn kept_bytes(&self) -> usize {
-        let echo = &self.echo;
-        let long = [&echo.instructions, &echo.metadata, &echo.text, &echo.tool_choice, &echo.tools, &echo.user];
-        long.into_iter().flatten().map(|value| value.get().len()).sum()
+        self.echo.bytes().saturating_add(self.model.len())
+    }
+}
+
+impl Echo {
+    /// All of it: any of these fields may be as long as a body, since nobody here reads what is in it.
+    fn bytes(&self) -> usize {
+        let Self {
+            instructions,
+            max_output_tokens,
+            metadata,
+            parallel_tool_calls,
+            prompt_cache_key,
+            reasoning,
+            safety_identifier,
+            temperature,
+            text,
+            tool_choice,
+            tools,
+            top_logprobs,
+            top_p,
+            user,
+        } = self;
+        let settings = [max_output_tokens, parallel_tool_calls, reasoning, temperature, top_logprobs, top_p];
+        let names = [prompt_cache_key, safety_identifier, user];
+        let texts = [instructions, metadata, text, tool_choice, tools];
+        let values = settings.into_iter().chain(names).chain(texts).flatten();
+        values.map(|value| value.get().len()).fold(0, usize::saturating_add)
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn parse(stream: &[u8]) -> Vec<Value> {
 
 fn parse_event(event: &str) -> Value {
     let (name, data) = event.split_once('\n').unwrap();
+    assert!(!data.contains(['\n', '\r']), "one line of data: {event}");
     let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!(name.strip_prefix("event: "), data["type"].as_str());
     data
@@ -342,6 +343,42 @@ fn what_nobody_here_knows_travels_as_it_is() {
         assert!(chat.contains(r#""guided_regex":"[0-9]+","weights":[1e-7, 1.0,-0],"max_coefficient":1200"#), "{chat}");
         assert!(chat.contains("\"größe\":null"));
     }
+}
+
+/// What the answer repeats of it must not end an event in its midst.
+#[test]
+fn a_request_that_is_written_on_several_lines() {
+    let field = "{\r\n\n  \"a\": [\n\r 1 ]\n}";
+    let responses = format!(
+        "{{\"model\": \"m\", \"input\": \"hi\", \"metadata\": {field}, \"reasoning\": {field}, \"top_p\": {field},\n\"tools\": \
+         [\n\n{{\"type\": \"function\", \"name\": \"f\", \"parameters\": {field}}}\n]}}"
+    );
+    let (_, translation) = Dialect::Responses.translate(responses.as_bytes(), BIRTH).unwrap();
+    let mut events = translation.into_events();
+    let mut out = events.begin().to_vec();
+    events.push(&sse(&long_answer()), &mut out).unwrap();
+    events.finish(&mut out).unwrap();
+    let told = parse(&out);
+    for event in [told.first().unwrap(), told.last().unwrap()] {
+        assert_eq!(event["response"]["metadata"], json!({"a": [1]}));
+        assert_eq!(event["response"]["tools"][0]["parameters"], json!({"a": [1]}));
+    }
+}
+
+/// Whatever an app wants repeated is counted while it is kept.
+#[test]
+fn a_long_value_where_a_number_belongs() {
+    let long = "x".repeat(1 << 16);
+    for field in ["temperature", "top_p", "prompt_cache_key", "safety_identifier", "max_output_tokens", "model", "user"]
+    {
+        let mut asked = request(Dialect::Responses);
+        asked[field] = json!(long);
+        let (_, translation) = translate(Dialect::Responses, &asked).unwrap();
+        assert!(translation.kept_bytes() >= long.len(), "{field}");
+    }
+    let mut asked = request(Dialect::Messages);
+    asked["model"] = json!(long);
+    assert!(translate(Dialect::Messages, &asked).unwrap().1.kept_bytes() >= long.len());
 }
 
 #[test]

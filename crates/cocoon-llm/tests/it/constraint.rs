@@ -166,6 +166,17 @@ fn hostile_schemas_are_bounded() {
         ("types of the wrong type", json!({"type": 7, "properties": [1], "enum": {}})),
         ("too long", json!({"const": "x".repeat(70_000)})),
         ("a contradiction", json!({"type": "integer", "minimum": 5, "maximum": 4})),
+        ("thirty thousand options in a row", pattern(&format!("^{}$", "a?b?".repeat(15_000)))),
+        ("thousands of choices in a row", pattern(&format!("^{}$", "([ab]c|d)".repeat(7_000)))),
+        ("choices within choices", pattern(&format!("^{}b{}$", "(a|".repeat(240), ")*".repeat(240)))),
+        ("letters of every script", pattern("^(\\p{L}{1,500}\\p{N}{1,500}\\p{Lu}?){1,500}$")),
+        ("patterns that must all hold", json!({"allOf": many(40, &|i| pattern(&format!("^.*a.{{{i}}}b.*$")))})),
+        ("as many of them as are allowed", json!({"allOf": many(4, &|i| pattern(&format!("^.*a.{{{i}}}b.*$")))})),
+        (
+            "two long patterns that must both hold",
+            json!({"allOf": many(2, &|i| pattern(&format!("(.*{i}|a)").repeat(31)))}),
+        ),
+        ("thousands of alternatives", json!({"anyOf": many(1500, &|i| pattern(&format!("^[a-z]{{{i}}}$")))})),
         (
             "hundreds of optional members of patterns",
             json!({"type": "object", "patternProperties": {"^a.{200}$": {}, "^.{200}b$": {}, "^(c|d){300}$": {}}}),

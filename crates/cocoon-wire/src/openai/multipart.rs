@@ -5,8 +5,10 @@
 //! and the engine that computes are two readers:
 //!
 //! 1. The boundary stands in the content type, once, and the body begins with it: no preamble, no epilogue.
-//! 2. Lines end with CR LF. A line that begins with the boundary is a delimiter or an error, never data.
-//! 3. A part has a `Content-Disposition: form-data` with a plain name, once, and no header that changes what its bytes mean.
+//! 2. Lines end with CR LF. A line that begins with the boundary is a delimiter or an error, never data; also the first line
+//!    of a value, and one that only a lone CR or LF precedes, since some readers end lines there.
+//! 3. A part has a `Content-Disposition: form-data` with a plain name, once, and no header that changes what its bytes mean:
+//!    it is not encoded, is no form of its own, and is as long as it says.
 //! 4. A name is given once, unless it ends with `[]`.
 //!
 //! Numbers of parts and sizes of heads are bounded; the body itself is bounded by whoever reads it.
@@ -49,16 +51,15 @@ impl<'a> Form<'a> {
     pub(super) fn read(content_type: &'a str, body: &'a [u8]) -> Result<Self, BodyError> {
         let boundary = boundary(content_type)?;
         let mut form = Self { body, boundary, parts: Vec::new(), close: 0 };
-        let delimiter = [b"\r\n--", boundary.as_bytes()].concat();
+        let delimiter = [b"--", boundary.as_bytes()].concat();
         let finder = memmem::Finder::new(&delimiter);
-        let opening = delimiter.get(2..).unwrap_or_default();
-        if !body.starts_with(opening) {
+        if !body.starts_with(&delimiter) {
             return Err(fault(0, "it must begin with the boundary of its content type"));
         }
         let mut start = 0_usize;
         let mut names = BTreeSet::new();
         loop {
-            let after = start.saturating_add(opening.len());
+            let after = start.saturating_add(delimiter.len());
             match form.rest(after) {
                 [b'\r', b'\n', ..] => {}
                 [b'-', b'-'] | [b'-', b'-', b'\r', b'\n'] => {
@@ -87,11 +88,29 @@ impl<'a> Form<'a> {
         let head_len =
             memmem::find(window, b"\r\n\r\n").ok_or_else(|| fault(head, "a part has no head, or a long one"))?;
         let lines = window.get(..head_len).unwrap_or_default();
-        let PartHead { name, is_file, is_plain } = PartHead::read(lines).map_err(|what| fault(head, what))?;
+        let PartHead { name, is_file, is_plain, said_len } = PartHead::read(lines).map_err(|what| fault(head, what))?;
         let value = head.saturating_add(head_len).saturating_add(4);
-        let value_len = finder.find(self.rest(value)).ok_or_else(|| fault(value, "its last boundary is missing"))?;
+        let value_len = self.value_len(value, finder)?;
+        if said_len.is_some_and(|said| said != value_len.to_string()) {
+            return Err(fault(head, "a part is not as long as its `Content-Length` says"));
+        }
         let end = value.saturating_add(value_len);
         Ok(Part { name, whole: start..end.saturating_add(2), value: value..end, is_file, is_plain })
+    }
+
+    /// How long the value at `value` is: up to the line break before the next line that begins with the boundary.
+    fn value_len(&self, value: usize, finder: &memmem::Finder<'_>) -> Result<usize, BodyError> {
+        let rest = self.rest(value);
+        for found in finder.find_iter(rest) {
+            match rest.get(..found).unwrap_or_default() {
+                [before @ .., b'\r', b'\n'] => return Ok(before.len()),
+                [] | [.., b'\r' | b'\n'] => {
+                    return Err(fault(value.saturating_add(found), "a line within a part begins with the boundary"));
+                }
+                _ => {}
+            }
+        }
+        Err(fault(value, "its last boundary is missing"))
     }
 
     fn rest(&self, from: usize) -> &'a [u8] {
@@ -167,23 +186,28 @@ fn boundary(content_type: &str) -> Result<&str, BodyError> {
     if is_good { Ok(boundary) } else { Err(BodyError::NotMultipart) }
 }
 
+/// What may surround words in a header; no other white space, which other readers take for letters.
+const BLANKS: [char; 2] = [' ', '\t'];
+
 /// What the head of a part says.
 struct PartHead<'a> {
     name: &'a str,
     is_file: bool,
     is_plain: bool,
+    /// Its `Content-Length`, which a reader may go by instead of the boundary.
+    said_len: Option<&'a str>,
 }
 
 impl<'a> PartHead<'a> {
     fn read(lines: &'a [u8]) -> Result<Self, &'static str> {
         let lines = std::str::from_utf8(lines).map_err(|_| "the head of a part is not UTF-8")?;
         let mut disposition = None;
-        let mut is_plain = true;
+        let (mut is_plain, mut said_len) = (true, None);
         let mut seen = Vec::new();
         for line in lines.split("\r\n") {
             // A line that continues the one before has no name of its own, so it is refused here.
             let (name, value) = line.split_once(':').ok_or("a line in the head of a part is no header")?;
-            let (name, value) = (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']));
+            let (name, value) = (name.to_ascii_lowercase(), value.trim_matches(BLANKS));
             if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
                 return Err("a header of a part has control characters");
             }
@@ -192,9 +216,9 @@ impl<'a> PartHead<'a> {
             }
             match name.as_str() {
                 "content-disposition" => disposition = Some(Disposition::read(value)?),
+                "content-type" if is_composite(value) => return Err("a part is a form or a message of its own"),
                 "content-type" => is_plain = is_plain_text(value),
-                // The length is where the boundary is.
-                "content-length" => {}
+                "content-length" => said_len = Some(value),
                 "content-transfer-encoding" if is_identity(value) => {}
                 "content-transfer-encoding" => return Err("the bytes of a part must not be encoded"),
                 _ => return Err("a part has a header that forms do not have"),
@@ -202,7 +226,7 @@ impl<'a> PartHead<'a> {
             seen.push(name);
         }
         let Disposition { name, is_file } = disposition.ok_or("a part has no `Content-Disposition`")?;
-        Ok(Self { name, is_file, is_plain })
+        Ok(Self { name, is_file, is_plain, said_len })
     }
 }
 
@@ -216,14 +240,14 @@ impl<'a> Disposition<'a> {
     fn read(value: &'a str) -> Result<Self, &'static str> {
         const NO_DISPOSITION: &str = "a `Content-Disposition` is not `form-data` with one name";
         let (kind, mut rest) = value.split_once(';').ok_or(NO_DISPOSITION)?;
-        if !kind.trim_end().eq_ignore_ascii_case("form-data") {
+        if !kind.trim_end_matches(BLANKS).eq_ignore_ascii_case("form-data") {
             return Err(NO_DISPOSITION);
         }
         let (mut name, mut file_name, mut file_name_extended) = (None, None, None);
         loop {
             let (key, after) = rest.split_once('=').ok_or(NO_DISPOSITION)?;
             let (text, after) = parameter_value(after).ok_or(NO_DISPOSITION)?;
-            let place = match key.trim().to_ascii_lowercase().as_str() {
+            let place = match key.trim_matches(BLANKS).to_ascii_lowercase().as_str() {
                 "name" => &mut name,
                 "filename" => &mut file_name,
                 "filename*" => &mut file_name_extended,
@@ -232,7 +256,7 @@ impl<'a> Disposition<'a> {
             if place.replace(text).is_some() {
                 return Err(NO_DISPOSITION);
             }
-            let after = after.trim_start();
+            let after = after.trim_start_matches(BLANKS);
             if after.is_empty() {
                 break;
             }
@@ -277,6 +301,12 @@ fn is_plain_text(value: &str) -> bool {
         Some(_) => return false,
     };
     matches!(charset, "charset=utf-8" | "charset=\"utf-8\"" | "charset=us-ascii")
+}
+
+/// Whether a content type is one whose bytes are parts with heads again, which some readers take for the form's.
+fn is_composite(value: &str) -> bool {
+    let kind = value.split('/').next().unwrap_or_default();
+    ["multipart", "message"].iter().any(|composite| kind.eq_ignore_ascii_case(composite))
 }
 
 fn is_identity(value: &str) -> bool {

@@ -12,6 +12,8 @@ pub(super) struct Survey {
     pub(super) has_remote_image: bool,
     /// Bytes of text that an engine certainly reads.
     pub(super) text_bytes: u64,
+    /// Members of objects and items of lists, at all levels.
+    pub(super) values: usize,
 }
 
 /// What a value is to the survey.
@@ -34,10 +36,12 @@ impl Visitor for Survey {
     type Role = Role;
 
     fn item(&mut self, parent: Role) -> Role {
+        self.values = self.values.saturating_add(1);
         parent
     }
 
     fn member(&mut self, parent: Role, key: &RawText<'_>) -> Role {
+        self.values = self.values.saturating_add(1);
         match (parent, key.decode().as_ref()) {
             (_, "image_url" | "video_url" | "audio_url" | "file_url") | (Role::Media, "url") => Role::Media,
             (Role::Text, _) | (Role::Body, "tools" | "functions") | (Role::Messages, "tool_calls") => Role::Text,

@@ -9,7 +9,7 @@ use cocoon_units::Coefficient;
 use super::prompt::{Prompts, Role, Survey};
 use super::{BodyError, RequestFields};
 use crate::json::{Json, Member};
-use crate::limits::{JSON_MEMBERS_MAX, REQUEST_BODY_MAX, TIMEOUT_MS_MAX};
+use crate::limits::{JSON_MEMBERS_MAX, JSON_VALUES_MAX, REQUEST_BODY_MAX, TIMEOUT_MS_MAX};
 
 /// Fields that the original's client takes out before it forwards a body.
 pub(super) const COCOON_FIELDS: [&str; 4] = ["max_coefficient", "timeout", "enable_debug", "request_guid"];
@@ -113,6 +113,9 @@ impl RequestBody {
         let mut survey = Survey::default();
         let members = read_members(&mut json, &mut survey, Role::Body)?;
         json.finish()?;
+        if survey.values > JSON_VALUES_MAX {
+            return Err(BodyError::TooLarge);
+        }
         let mut request = Self {
             fields: RequestFields::default(),
             start: members.first().map_or(0, |member| member.whole.start),

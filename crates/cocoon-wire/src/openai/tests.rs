@@ -163,6 +163,20 @@ fn nesting_bomb() {
     assert!(matches!(read(&bomb), Err(BodyError::TooDeep { .. })));
 }
 
+/// A few bytes of body are some hundred bytes of memory each, for an engine that builds a tree of them.
+#[test]
+fn a_body_of_half_a_million_empty_lists() {
+    use crate::limits::JSON_VALUES_MAX;
+    for item in ["[]", "[0]", "{}", "0", "{\"a\":0}"] {
+        let items = vec![item; JSON_VALUES_MAX + 1].join(",");
+        for body in [format!("{{\"ignored\":[{items}]}}"), format!("{{\"input\":[{items}],\"model\":\"m\"}}")] {
+            assert_eq!(read(&body), Err(BodyError::TooLarge), "{item}");
+        }
+    }
+    let tokens = vec!["0"; 300_000].join(",");
+    assert!(read(&format!("{{\"input\":[{tokens}]}}")).is_ok());
+}
+
 #[test]
 fn member_flood() {
     let members: Vec<String> = (0..1_000).map(|n| format!("\"k{n}\":1")).collect();

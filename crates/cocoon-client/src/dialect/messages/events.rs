@@ -15,7 +15,7 @@ use super::{
 use crate::dialect::{
     Fault, Violation,
     chat::{BlockEnd, Finish, Kind, Teller, Usage},
-    write_json,
+    write_event,
 };
 
 /// Tells one answer. It keeps nothing of it.
@@ -93,11 +93,7 @@ impl Event<'_> {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(self.name().as_bytes());
-        out.extend_from_slice(b"\ndata: ");
-        write_json(out, self);
-        out.extend_from_slice(b"\n\n");
+        write_event(out, self.name(), self);
     }
 }
 

@@ -21,7 +21,7 @@ use crate::dialect::{
     Fault, Violation,
     blocks::{Block, BlockKind, Blocks},
     chat::{BlockEnd, Finish, Kind, Teller, Usage},
-    write_json,
+    write_event,
 };
 
 /// Tells one answer. It keeps the text, because the last events repeat it.
@@ -178,11 +178,7 @@ impl<'a> Place<'a> {
 
 /// Writes one event and counts it.
 fn emit(next: &mut u64, r#type: &'static str, body: impl Serialize, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"event: ");
-    out.extend_from_slice(r#type.as_bytes());
-    out.extend_from_slice(b"\ndata: ");
-    write_json(out, &Event { r#type, sequence_number: *next, body });
-    out.extend_from_slice(b"\n\n");
+    write_event(out, r#type, &Event { r#type, sequence_number: *next, body });
     *next = next.saturating_add(1);
 }
 

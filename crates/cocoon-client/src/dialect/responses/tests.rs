@@ -344,6 +344,16 @@ fn a_refusal_and_probabilities_within_a_stream() {
 }
 
 #[test]
+fn probabilities_that_a_worker_writes_on_several_lines() {
+    let stream = b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"},\"logprobs\":{\"content\":[{\ndata:\ndata: }\ndata: ,{}]}}]}\n\n\
+        data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n";
+    let (events, ended) = tell(Dialect::Responses, &json!({"model": "m", "input": "x"}), &[stream]);
+    ended.unwrap();
+    assert_eq!(events[4]["logprobs"], json!([{}, {}]));
+    assert_eq!(events.last().unwrap()["type"], "response.completed");
+}
+
+#[test]
 fn a_stream_that_breaks_off_fails_with_what_was_said() {
     let stream = sse(&[delta(json!({"content": "half"}))]);
     let (events, _) = tell(Dialect::Responses, &json!({"model": "m", "input": "x"}), &[&stream]);

@@ -90,7 +90,9 @@ impl Attempts<'_> {
                 picked.link.lost_worker(&kind.model);
             }
             tried.push(picked.link);
-            if !setback.may_move() || tried.len() >= limits::ATTEMPTS_MAX {
+            // Without its room the body is gone, too: there was nobody else to send it to then, and there may be now.
+            let is_gone = self.room.is_none();
+            if is_gone || !setback.may_move() || tried.len() >= limits::ATTEMPTS_MAX {
                 return Err(error);
             }
             last = Some((setback, error));

@@ -121,6 +121,49 @@ fn a_part_behind_a_boundary_that_is_not_quite_one() {
     check_refused(b"--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1", "last boundary is missing");
 }
 
+/// Readers that go line by line, such as Go's or Python's, end an empty value at its first line.
+#[test]
+fn a_second_model_in_the_first_line_of_a_file() {
+    let hidden = plain("model", "dear");
+    let head = "Content-Disposition: form-data; name=\"file\"; filename=\"a\"";
+    check_refused(&one(head, &hidden), "begins with the boundary");
+    check_refused(&one(head, "--XX--"), "begins with the boundary");
+    // It begins with the boundary and is none: refused by the same rule, wherever a line begins.
+    check_refused(&one(head, "--XXX"), "begins with the boundary");
+}
+
+/// Some readers end lines at a lone LF or CR.
+#[test]
+fn a_second_model_behind_half_a_line_break() {
+    let hidden = plain("model", "dear");
+    let head = "Content-Disposition: form-data; name=\"file\"; filename=\"a\"";
+    for half in ["\n", "\r", "\n\n", "\n\r", "\r\r"] {
+        check_refused(&one(head, &format!("RIFF{half}{hidden}")), "begins with the boundary");
+    }
+    let within = form(&one(head, "RIFF --XX\r\n -- XX"));
+    assert!(within.is_ok_and(|parts| parts.len() == 1), "in the midst of a line it is data");
+}
+
+#[test]
+fn a_part_that_is_a_form_of_its_own_or_of_another_length() {
+    let disposition = "Content-Disposition: form-data; name=\"file\"; filename=\"a\"";
+    for content_type in ["multipart/mixed; boundary=YY", "Multipart/Form-Data; boundary=YY", "message/rfc822"] {
+        check_refused(&one(&format!("{disposition}\r\nContent-Type: {content_type}"), "x"), "of its own");
+    }
+    for length in ["0", "2", "+3", "03", "3, 3", "", "99999999999999999999"] {
+        check_refused(&one(&format!("{disposition}\r\nContent-Length: {length}"), "abc"), "Content-Length");
+    }
+    assert!(form(&one(&format!("{disposition}\r\nContent-Length: 3"), "abc")).is_ok());
+}
+
+#[test]
+fn a_file_name_behind_white_space_that_others_take_for_a_letter() {
+    for blank in ["\u{a0}", "\u{85}", "\u{2003}", "\u{3000}"] {
+        let head = format!("Content-Disposition: form-data; name=\"file\";{blank}filename=\"a\"");
+        check_refused(&one(&head, "http://169.254.169.254/"), "form-data");
+    }
+}
+
 #[test]
 fn a_name_that_is_given_twice() {
     check_refused(format!("{}{}--XX--", plain("model", "a"), plain("model", "b")).as_bytes(), "twice");
