@@ -4,9 +4,13 @@ mod attest;
 mod chain;
 mod engine;
 mod ledger;
+mod load;
+mod network;
 mod process;
 mod receipt;
+mod scale;
 mod serve;
+mod stream;
 
 use anyhow::Result;
 
@@ -29,8 +33,12 @@ enum Which {
     Ledger(ledger::Args),
     /// Receipts: making, signing and verifying one beside the bare signature, digests of bodies, bytes
     Receipt(receipt::Args),
+    /// One node of each role at its limits: 10,000 streams at once, streams that nobody reads, thousands of workers
+    Scale(scale::Args),
     /// The three roles as processes: CPU per request, added latency, throughput, stream delay
     Serve(serve::Args),
+    /// How much later events of a stream arrive, by the number of streams, beside the engine alone and one plain hop
+    Stream(stream::Args),
 }
 
 /// Runs one benchmark.
@@ -41,6 +49,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Which::Engine(args) => engine::run(args),
         Which::Ledger(args) => ledger::run(args),
         Which::Receipt(args) => receipt::run(args),
+        Which::Scale(args) => scale::run(args),
         Which::Serve(args) => serve::run(args),
+        Which::Stream(args) => stream::run(args),
     }
 }

@@ -10,6 +10,7 @@ mod gate;
 mod inference;
 mod info;
 mod money;
+mod preface;
 mod receipts;
 mod stall;
 pub(crate) mod stream;
@@ -20,7 +21,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,16 +31,18 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, request::Parts};
-use hyper::{body::Incoming, rt::Executor, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+use hyper::{
+    body::Incoming,
+    rt::{Executor, Read, Write, bounds::Http2ServerConnExec},
+    server::conn::{http1, http2},
+    service::{HttpService, service_fn},
 };
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -83,7 +86,8 @@ impl Accept for TcpListener {
 struct Server {
     shared: Arc<Shared>,
     gate: Gate,
-    builder: Builder<StreamTasks>,
+    http1: http1::Builder,
+    http2: http2::Builder<StreamTasks>,
     /// Begins the drain.
     drain: CancellationToken,
     /// Ends it.
@@ -99,7 +103,8 @@ pub(crate) async fn serve<A: Accept>(mut listener: A, bound: Bound, shared: Arc<
     let drain_timeout = Duration::from_millis(shared.config.limits.drain_timeout_ms);
     let server = Arc::new(Server {
         gate: Gate::new(&shared.config, bound),
-        builder: builder(&shared, StreamTasks { tasks: tasks.clone(), abort: abort.clone() }),
+        http1: http1_builder(&shared),
+        http2: http2_builder(StreamTasks { tasks: tasks.clone(), abort: abort.clone() }),
         shared,
         drain: shutdown.clone(),
         abort: abort.clone(),
@@ -141,15 +146,18 @@ async fn next<A: Accept>(
     }
 }
 
-fn builder(shared: &Shared, executor: StreamTasks) -> Builder<StreamTasks> {
-    let mut builder = Builder::new(executor);
+fn http1_builder(shared: &Shared) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(shared.config.limits.header_timeout_ms))
         .max_buf_size(limits::HTTP1_BUFFER_BYTES);
     builder
-        .http2()
+}
+
+fn http2_builder(executor: StreamTasks) -> http2::Builder<StreamTasks> {
+    let mut builder = http2::Builder::new(executor);
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::HTTP2_STREAMS)
         .max_header_list_size(limits::HTTP2_HEADER_BYTES)
@@ -164,15 +172,66 @@ where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let io = StallGuard::new(io, limits::WRITE_STALL_MAX);
+    // The server waits for the first request without a deadline; this is it.
+    let patience = Duration::from_millis(server.shared.config.limits.header_timeout_ms);
+    let begun = Instant::now();
+    let told = tokio::select! {
+        biased;
+        () = server.drain.cancelled() => return,
+        told = timeout(patience, preface::read(io)) => told,
+    };
+    let Ok(Ok((version, io))) = told else { return };
     let was_used = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request| {
         was_used.store(true, Ordering::Relaxed);
         let server = Arc::clone(&server);
         async move { Ok::<_, Infallible>(handle(&server, request).await) }
     });
-    let mut connection = pin!(server.builder.serve_connection(TokioIo::new(io), service));
-    // The server looks for the protocol's first bytes without a deadline; this is it.
-    let mut first_request = pin!(sleep(Duration::from_millis(server.shared.config.limits.header_timeout_ms)));
+    let io = TokioIo::new(io);
+    let until = begun + patience;
+    // Pinned here: as a value the connection would have its place twice in what this task keeps.
+    match version {
+        preface::Version::Http1 => {
+            drive(&server, pin!(server.http1.serve_connection(io, service)), &was_used, until).await;
+        }
+        preface::Version::Http2 => {
+            drive(&server, pin!(server.http2.serve_connection(io, service)), &was_used, until).await;
+        }
+    }
+}
+
+/// A connection that can be asked to end.
+trait Served: Future {
+    /// No further request is taken; those that are being answered are finished.
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<Io, S> Served for http1::Connection<Io, S>
+where
+    Io: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<Io, S> Served for http2::Connection<Io, S, StreamTasks>
+where
+    Io: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    StreamTasks: Http2ServerConnExec<S::Future, ResponseBody>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Serves until the connection ends, or has no request until then, or the drain is over.
+async fn drive(server: &Server, mut connection: Pin<&mut impl Served>, was_used: &AtomicBool, until: Instant) {
+    let mut first_request = pin!(sleep_until(until));
     let mut drain = pin!(server.drain.cancelled());
     let mut abort = pin!(server.abort.cancelled());
     let (mut is_waiting, mut is_draining) = (true, false);
@@ -183,7 +242,7 @@ where
             _ = &mut connection => return,
             () = &mut drain, if !is_draining => {
                 is_draining = true;
-                connection.as_mut().graceful_shutdown();
+                connection.as_mut().finish();
             }
             () = &mut abort, if is_draining => return,
             () = &mut first_request, if is_waiting => {
@@ -226,7 +285,8 @@ async fn handle(server: &Server, request: Request<Incoming>) -> Response<Respons
     let dialect = Dialect::of_path(parts.uri.path());
     let mut labels = Labels { request: RequestTag::of(&parts), attestation: None, receipt: None };
     let (mut response, caller) = match server.gate.admit(&parts) {
-        Ok(caller) => match route(server, &parts, body, &mut labels).await {
+        // In a box, because the connection keeps room for this future for as long as the answer takes.
+        Ok(caller) => match Box::pin(route(server, &parts, body, &mut labels)).await {
             Ok(response) => (response, caller),
             Err(error) => (error.response(dialect), caller),
         },
@@ -405,5 +465,20 @@ impl Drop for InFlight {
 impl std::fmt::Debug for InFlight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("InFlight")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_waits_for_an_answer_is_small() {
+        let bytes = size_of_future(connection::<TcpStream>);
+        assert!(bytes <= limits::STREAM_BYTES / 8, "{bytes} bytes are held for each connection");
     }
 }

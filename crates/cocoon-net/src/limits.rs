@@ -48,6 +48,11 @@ pub const WORK_BATCH: u64 = 1024;
 /// Challenges up to this many bits are solved in place: 64 hashes on average cost less than a thread switch.
 pub const WORK_INLINE_BITS_MAX: i32 = 6;
 
+/// What an idle attested connection may take in all: its read buffer ([`READ_BUFFER_BYTES`]), TLS with its own
+/// ([`TLS_READ_BYTES`] and what keys take), the peer's evidence, some 80 KiB, and the tasks of its session.
+/// `cargo xtask bench scale` measures it with 5,000 workers: a GiB.
+pub const IDLE_CONNECTION_BYTES: usize = 224 << 10;
+
 /// Connections that one listener holds, handshakes not included. Each costs two buffers ([`READ_BUFFER_BYTES`]
 /// and a small one) when idle, so this is about 64 MiB. Configurable per listener.
 pub const CONNECTIONS_MAX: usize = 1024;

@@ -144,6 +144,7 @@ impl Core {
 
     /// Takes one event and appends what must be done to `actions`.
     pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        self.workers.thaw(now);
         match event {
             Event::ClientJoined { client, account } => self.client_joined(client, &account, actions),
             Event::ClientLeft { client } => self.client_left(now, client, actions),
@@ -151,9 +152,7 @@ impl Core {
             Event::WorkerLeft { worker } => self.worker_left(now, worker, actions),
             Event::WorkerChanged { worker, change } => self.worker_changed(now, worker, change, actions),
             Event::WorkerLoad { worker, load } => {
-                if let Some(worker) = self.workers.get_mut(worker) {
-                    worker.report(load);
-                }
+                self.workers.update(worker, |worker| worker.report(load));
             }
             Event::Run(query) => self.run(now, query, actions),
             Event::AnswerStarted { key, worker } => self.answer_started(key, worker),
@@ -226,7 +225,7 @@ impl Core {
             queued: self.requests.queued(),
             held_bytes: self.requests.prompt_bytes(),
             draining: self.drain.is_some(),
-            held_back: self.workers.iter().filter(|(_, worker)| !worker.may_earn).count(),
+            held_back: self.workers.held_back(),
             ..self.tally
         }
     }
@@ -314,9 +313,11 @@ impl Core {
     }
 
     fn worker_changed(&mut self, now: Instant, id: WorkerId, change: WorkerChange, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        worker.change(change);
-        let model = worker.model;
+        let changed = self.workers.update(id, |worker| {
+            worker.change(change);
+            worker.model
+        });
+        let Some(model) = changed else { return };
         self.pump(now, model, actions);
     }
 }
@@ -330,19 +331,19 @@ impl Core {
     }
 
     fn note_failure(&mut self, now: Instant, id: WorkerId, failure: &Failure) {
-        if path::is_retryable(failure)
-            && let Some(worker) = self.workers.get_mut(id)
-        {
-            worker.misbehaved(now);
+        if path::is_retryable(failure) {
+            self.workers.update(id, |worker| worker.misbehaved(now));
         }
     }
 
     /// A worker has one request less: the next in the queue may have its place.
     fn free_slot(&mut self, now: Instant, id: WorkerId, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(id) else { return };
-        debug_assert!(worker.active > 0, "a slot was freed twice");
-        worker.active = worker.active.saturating_sub(1);
-        let model = worker.model;
+        let freed = self.workers.update(id, |worker| {
+            debug_assert!(worker.active > 0, "a slot was freed twice");
+            worker.active = worker.active.saturating_sub(1);
+            worker.model
+        });
+        let Some(model) = freed else { return };
         self.pump(now, model, actions);
     }
 
@@ -358,7 +359,7 @@ impl Core {
             let Some(request) = self.requests.get(key) else { break };
             // Most of those that wait on are passed over here, without a look at every worker for each.
             if request.max_coefficient >= price
-                && let Choice::Now(worker) = self.workers.choose(now, model, self.wanted(request))
+                && let Choice::Now(worker) = self.workers.choose(model, self.wanted(request))
             {
                 self.dispatch(now, key, worker, actions);
                 cheapest = self.workers.cheapest_room(model);

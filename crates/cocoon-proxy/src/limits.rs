@@ -29,14 +29,21 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 pub const UNCANCELLABLE_GRACE: Duration = Duration::from_secs(108);
 
 /// Requests whose late answers are still tolerated on one worker connection, after the proxy stopped
-/// waiting for them. Older ones are forgotten, and an answer to them is a violation.
-pub const ABANDONED_MAX: usize = 1_024;
+/// waiting for them: all that it can have had, when their client leaves at once. Older ones are forgotten, and an answer
+/// to them is a violation.
+pub const ABANDONED_MAX: usize = 16_384;
 
 /// Names of models that are remembered, served or not, so that "not now" differs from "never".
 pub const MODELS_MAX: usize = 4_096;
 
-/// Concurrent requests that are believed of one worker, whatever it claims.
-pub const WORKER_SLOTS_MAX: u32 = 4_096;
+/// What one open stream may take of memory: its entries in the tables of core, hub and two sessions. Its body is let go with
+/// the answer's first bytes, and [`HELD_BYTES_MAX`] bounds all bodies. With the client's and the worker's it is at most
+/// 32 KiB; `cargo xtask bench scale` measures it with 10,000 streams.
+pub const STREAM_BYTES: usize = 3_072;
+
+/// Concurrent requests that are believed of one worker, whatever it claims: a gateway in front of many engines has
+/// 10,000 streams open.
+pub const WORKER_SLOTS_MAX: u32 = 16_384;
 
 /// A worker that failed is the last choice for this long, doubled per failure in a row.
 pub const COOLDOWN_FIRST: Duration = Duration::from_secs(1);
@@ -61,6 +68,10 @@ pub const LAG_BYTES_MAX: usize = 4 << 20;
 /// last of them is handled within 2 ms.
 pub const EVENTS_MAX: usize = 1_024;
 
+/// From the beginning of one batch of the journal to that of the next, at least: 200 syncs a second, each for all that ended
+/// meanwhile. It is also what a crash can forget beyond the batch that is being written, and workers' receipts bring back.
+pub const JOURNAL_PAUSE: Duration = Duration::from_millis(5);
+
 /// Events handled before their effects are published and other tasks run.
 pub const EVENTS_BATCH_MAX: usize = 128;
 
@@ -82,6 +93,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(6);
 
 const _: () = assert!(EVENTS_BATCH_MAX <= EVENTS_MAX);
+const _: () = assert!(WORKER_SLOTS_MAX as usize <= ABANDONED_MAX);
 const _: () = assert!(COOLDOWN_FIRST.as_secs() <= COOLDOWN_MAX.as_secs());
 
 /// What holding an answer costs beside its body, so that a million empty ones are not free.

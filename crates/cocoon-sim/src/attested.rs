@@ -16,6 +16,8 @@ mod stage;
 
 use serde::Serialize;
 
+pub(crate) use stage::{MODEL, Stage, connect};
+
 /// How much to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct AttestConfig {
@@ -74,7 +76,7 @@ pub async fn attest(config: AttestConfig) -> std::io::Result<AttestReport> {
 }
 
 async fn measure(config: AttestConfig) -> Result<AttestReport, Failure> {
-    let stage = stage::Stage::new()?;
+    let stage = Stage::new()?;
     Ok(AttestReport {
         handshakes: handshakes::measure(&stage, config).await?,
         appraisals: appraisal::measure(&stage, config).await?,

@@ -15,11 +15,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::limits::{BODY_BYTES_MAX, FLOOD_BYTES, HEAD_BYTES_MAX};
 use crate::load::unix_micros;
 
 /// Digits of a stamp: Unix microseconds until the year 2286.
 const STAMP_DIGITS: usize = 16;
+
+/// A streamed request whose body has this word is answered without a pace, in large events, for as long as they are taken.
+pub(crate) const FLOOD_WORD: &str = "fake:flood";
+
+/// Characters of text in an event of such an answer.
+const FLOOD_TEXT_LEN: usize = 4096;
 
 /// What a [`FakeEngine`] answers.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +97,7 @@ async fn accept(listener: TcpListener, answers: Arc<Answers>, tasks: TaskTracker
 }
 
 async fn serve(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
-    let mut buffer = BytesMut::with_capacity(16 * 1024);
+    let mut buffer = BytesMut::with_capacity(4 * 1024);
     loop {
         match parse(&buffer) {
             Parsed::Whole { length, kind } => {
@@ -112,6 +118,7 @@ async fn serve(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
 enum Kind {
     Plain,
     Streamed,
+    Flood,
     Models,
 }
 
@@ -136,10 +143,12 @@ fn parse(buffer: &[u8]) -> Parsed {
     };
     let kind = if head.starts_with(b"GET") {
         Kind::Models
-    } else if memmem::find(body, b"\"stream\":true").is_some() || memmem::find(body, b"\"stream\": true").is_some() {
-        Kind::Streamed
-    } else {
+    } else if memmem::find(body, b"\"stream\":true").is_none() && memmem::find(body, b"\"stream\": true").is_none() {
         Kind::Plain
+    } else if memmem::find(body, FLOOD_WORD.as_bytes()).is_some() {
+        Kind::Flood
+    } else {
+        Kind::Streamed
     };
     Parsed::Whole { length: head.len() + length, kind }
 }
@@ -163,6 +172,7 @@ struct Answers {
     models: Bytes,
     stream_head: Bytes,
     event: Bytes,
+    flood: Bytes,
     /// Where in `event` the stamp goes, if events are stamped.
     stamp_at: Option<usize>,
     stream_tail: Bytes,
@@ -179,11 +189,13 @@ impl Answers {
             r#"{{{common},"object":"chat.completion","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],{usage}}}"#
         );
         let chunk = format!(r#"{common},"object":"chat.completion.chunk""#);
-        let event = format!(
-            "data: {{{chunk},\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
-        );
+        let event = |text: &str| {
+            chunked(&format!(
+                "data: {{{chunk},\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+            ))
+        };
+        let (flood, event) = (event(&"f".repeat(FLOOD_TEXT_LEN)), event(&text));
         let tail = format!("data: {{{chunk},\"choices\":[],{usage}}}\n\ndata: [DONE]\n\n");
-        let event = chunked(&event);
         Self {
             pace: config.pace,
             stamp_at: memmem::find(&event, text.as_bytes()).filter(|_| config.stamp).map(|at| at + 1),
@@ -196,6 +208,7 @@ impl Answers {
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
             ),
             event,
+            flood,
             stream_tail: [chunked(&tail), Bytes::from_static(b"0\r\n\r\n")].concat().into(),
         }
     }
@@ -214,6 +227,13 @@ impl Answers {
                         Some(at) => stream.write_all(&stamped(&self.event, at)).await?,
                         None => stream.write_all(&self.event).await?,
                     }
+                }
+                stream.write_all(&self.stream_tail).await
+            }
+            Kind::Flood => {
+                stream.write_all(&self.stream_head).await?;
+                for _ in 0..FLOOD_BYTES / FLOOD_TEXT_LEN {
+                    stream.write_all(&self.flood).await?;
                 }
                 stream.write_all(&self.stream_tail).await
             }

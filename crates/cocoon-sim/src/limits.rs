@@ -8,6 +8,15 @@ pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Largest request body read: above every limit of the roles, so that a role's limit is what a test hits.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Read buffer of one connection of the load generator: some events.
+pub(crate) const READ_BYTES: usize = 16 * 1024;
+
+/// What the system takes in for a connection that is not read.
+pub(crate) const UNREAD_SOCKET_BYTES: u32 = 16 * 1024;
+
+/// Bytes of one answer that does not stop by itself: far more than every buffer between engine and app.
+pub(crate) const FLOOD_BYTES: usize = 16 << 20;
+
 /// Requests remembered before the oldest is forgotten: a test suite looks at its own last few.
 pub(crate) const RECORDS_MAX: usize = 4096;
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::limits::HEAD_BYTES_MAX;
+use crate::limits::{HEAD_BYTES_MAX, READ_BYTES};
 
 /// What to send and for how long.
 #[derive(Debug, Clone)]
@@ -62,7 +62,8 @@ pub struct LoadReport {
 /// # Errors
 /// When no connection can be opened; a failure after that is counted.
 pub async fn load(config: &LoadConfig) -> io::Result<LoadReport> {
-    let request = request(config);
+    let prompt = "x".repeat(config.prompt_len);
+    let request = chat_request(config.addr, &config.model, &prompt, 64, config.stream);
     let start = Instant::now();
     let until = start + config.duration;
     let mut connections = JoinSet::new();
@@ -78,17 +79,17 @@ pub async fn load(config: &LoadConfig) -> io::Result<LoadReport> {
     Ok(samples.report(start.elapsed()))
 }
 
-fn request(config: &LoadConfig) -> Vec<u8> {
+/// One chat request as it goes over the wire.
+pub(crate) fn chat_request(addr: SocketAddr, model: &str, prompt: &str, max_tokens: u32, stream: bool) -> Vec<u8> {
     let body = serde_json::json!({
-        "model": config.model,
-        "messages": [{"role": "user", "content": "x".repeat(config.prompt_len)}],
-        "max_tokens": 64,
-        "stream": config.stream,
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": max_tokens,
+        "stream": stream,
     })
     .to_string();
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        config.addr,
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
@@ -123,7 +124,7 @@ impl Samples {
 }
 
 /// The value below which `percent` of the samples lie; 0 without samples.
-fn quantile(samples: &mut [f64], percent: usize) -> f64 {
+pub(crate) fn quantile(samples: &mut [f64], percent: usize) -> f64 {
     samples.sort_unstable_by(f64::total_cmp);
     let index = samples.len().saturating_sub(1) * percent / 100;
     samples.get(index).copied().unwrap_or(0.0)
@@ -154,15 +155,7 @@ async fn one_request(
     delays: &mut Vec<f64>,
 ) -> io::Result<bool> {
     stream.write_all(request).await?;
-    let head = loop {
-        if let Some(end) = memmem::find(buffer, b"\r\n\r\n") {
-            break buffer.split_to(end + 4);
-        }
-        if buffer.len() > HEAD_BYTES_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        fill(stream, buffer).await?;
-    };
+    let head = read_head(stream, buffer).await?;
     let good = head.starts_with(b"HTTP/1.1 200");
     match header(&head, b"content-length").and_then(|value| value.parse::<usize>().ok()) {
         Some(length) => {
@@ -177,37 +170,53 @@ async fn one_request(
 }
 
 async fn fill(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<()> {
-    buffer.reserve(16 * 1024);
+    buffer.reserve(READ_BYTES);
     if stream.read_buf(buffer).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(())
 }
 
-async fn read_chunks(stream: &mut TcpStream, buffer: &mut BytesMut, delays: &mut Vec<f64>) -> io::Result<()> {
+/// The head of an answer, its blank line included.
+pub(crate) async fn read_head(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<BytesMut> {
     loop {
-        let line = loop {
-            if let Some(end) = memmem::find(buffer, b"\r\n") {
-                break buffer.split_to(end + 2);
-            }
-            fill(stream, buffer).await?;
-        };
-        let length = std::str::from_utf8(&line).ok().and_then(|line| usize::from_str_radix(line.trim(), 16).ok());
-        let length = length.ok_or(io::ErrorKind::InvalidData)?;
-        while buffer.len() < length + 2 {
-            fill(stream, buffer).await?;
+        if let Some(end) = memmem::find(buffer, b"\r\n\r\n") {
+            return Ok(buffer.split_to(end + 4));
         }
-        let arrived = unix_micros();
-        let chunk = buffer.split_to(length + 2);
-        delays.extend(stamps(&chunk).map(|stamp| arrived - stamp));
-        if length == 0 {
-            return Ok(());
+        if buffer.len() > HEAD_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
         }
+        fill(stream, buffer).await?;
     }
 }
 
+async fn read_chunks(stream: &mut TcpStream, buffer: &mut BytesMut, delays: &mut Vec<f64>) -> io::Result<()> {
+    while let Some(chunk) = read_chunk(stream, buffer).await? {
+        let arrived = unix_micros();
+        delays.extend(stamps(&chunk).map(|stamp| arrived - stamp));
+    }
+    Ok(())
+}
+
+/// The next chunk of a body; none at its end.
+pub(crate) async fn read_chunk(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<Option<BytesMut>> {
+    let line = loop {
+        if let Some(end) = memmem::find(buffer, b"\r\n") {
+            break buffer.split_to(end + 2);
+        }
+        fill(stream, buffer).await?;
+    };
+    let length = std::str::from_utf8(&line).ok().and_then(|line| usize::from_str_radix(line.trim(), 16).ok());
+    let length = length.ok_or(io::ErrorKind::InvalidData)?;
+    while buffer.len() < length + 2 {
+        fill(stream, buffer).await?;
+    }
+    let chunk = buffer.split_to(length + 2);
+    Ok((length > 0).then_some(chunk))
+}
+
 /// The stamps in a chunk: each event's content starts with `T` and 16 digits of Unix microseconds; zero means unstamped.
-fn stamps(chunk: &[u8]) -> impl Iterator<Item = f64> {
+pub(crate) fn stamps(chunk: &[u8]) -> impl Iterator<Item = f64> {
     memmem::find_iter(chunk, b"\"content\":\"T")
         .filter_map(|at| std::str::from_utf8(chunk.get(at + 12..at + 28)?).ok()?.parse().ok())
         .filter(|&stamp| stamp > 0.0)

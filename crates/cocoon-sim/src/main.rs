@@ -2,7 +2,8 @@
 //! languages and for benchmarks.
 //!
 //! `engine` prints the address it listens on as one line, then runs until it is ended.
-//! `load`, `attest`, `chain`, `ledger` and `storm` print one JSON object, their report.
+//! `load`, `attest`, `chain`, `ledger` and `storm` print one JSON object, their report; `hold` prints one line before it,
+//! when all streams are open. `workers` and `paid` print one when they are up.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,17 +12,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cocoon_sim::{
-    AttestConfig, ChainConfig, FakeConfig, FakeEngine, LedgerConfig, LoadConfig, PaidConfig, PaidNetwork,
-    ScriptedEngine, StormConfig, attest, chain, failover, ledger, load, paid, storm,
+    AttestConfig, ChainConfig, FakeConfig, FakeEngine, HoldConfig, LedgerConfig, LoadConfig, PaidConfig, PaidNetwork,
+    ScriptedEngine, StormConfig, WorkersConfig, attest, chain, failover, hold, ledger, load, paid, storm, workers,
 };
 
 const USAGE: &str = "usage:
   cocoon-sim engine [--port P] [--scripted | --fast [--events N] [--pace-us U] [--text-len L] [--stamp]]
   cocoon-sim load --addr HOST:PORT --model NAME [--concurrency N] [--seconds S] [--prompt-len L] [--stream]
+  cocoon-sim hold --addr HOST:PORT --model NAME [--streams N] [--unread N] [--per-second R] [--events N] [--prompt-len L]
   cocoon-sim attest [--rounds N] [--handshakes N] [--crowd N]
   cocoon-sim chain [--charges N] [--accounts N] [--refreshes N]
   cocoon-sim ledger --folder DIR [--settles N]
-  cocoon-sim paid --cocoon BINARY --folder DIR --engine HOST:PORT --model NAME
+  cocoon-sim paid --cocoon BINARY --folder DIR --engine HOST:PORT --model NAME [--requests N]
+  cocoon-sim workers --proxy HOST:PORT --platform DIR [--count N]
   cocoon-sim storm --cocoon BINARY --folder DIR [--kills N] [--seed N] [--apps N] [--proxies 1|2]
   cocoon-sim failover --cocoon BINARY --folder DIR [--kills N] [--seed N] [--apps N]";
 
@@ -29,6 +32,8 @@ enum Command {
     Scripted { port: u16 },
     Fast { port: u16, fake: FakeConfig },
     Load(LoadConfig),
+    Hold(HoldConfig),
+    Workers(WorkersConfig),
     Attest(AttestConfig),
     Chain(ChainConfig),
     Ledger(LedgerConfig),
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{USAGE}");
         return ExitCode::from(2);
     };
+    raise_descriptors();
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,10 +57,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// An engine and a crowd of apps have a socket for each stream.
+#[cfg(unix)]
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it is refused, the crowd is as large as it can be, and its report says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors() {}
+
 fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
     match arguments.next()?.as_str() {
         "engine" => parse_engine(arguments),
         "load" => parse_load(arguments),
+        "hold" => parse_hold(arguments),
+        "workers" => parse_workers(arguments),
         "attest" => parse_attest(arguments),
         "chain" => parse_chain(arguments),
         "ledger" => parse_ledger(arguments),
@@ -103,6 +124,46 @@ fn parse_load(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
         }
     }
     Some(Command::Load(config))
+}
+
+fn parse_hold(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let mut config = HoldConfig {
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 10000)),
+        model: String::new(),
+        streams: 1,
+        unread: 0,
+        per_second: 500.0,
+        events: 32,
+        prompt_len: 256,
+    };
+    while let Some(name) = arguments.next() {
+        match name.as_str() {
+            "--addr" => config.addr = arguments.next()?.parse().ok()?,
+            "--model" => config.model = arguments.next()?,
+            "--streams" => config.streams = arguments.next()?.parse().ok()?,
+            "--unread" => config.unread = arguments.next()?.parse().ok()?,
+            "--per-second" => config.per_second = arguments.next()?.parse().ok().filter(|rate| *rate > 0.0)?,
+            "--events" => config.events = arguments.next()?.parse().ok()?,
+            "--prompt-len" => config.prompt_len = arguments.next()?.parse().ok()?,
+            _ => return None,
+        }
+    }
+    Some(Command::Hold(config))
+}
+
+fn parse_workers(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
+    let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, 10002));
+    let mut config = WorkersConfig { proxy, platform: PathBuf::new(), count: 1 };
+    while let Some(name) = arguments.next() {
+        let value = arguments.next()?;
+        match name.as_str() {
+            "--proxy" => config.proxy = value.parse().ok()?,
+            "--platform" => config.platform = value.into(),
+            "--count" => config.count = value.parse().ok()?,
+            _ => return None,
+        }
+    }
+    config.platform.is_absolute().then_some(Command::Workers(config))
 }
 
 fn parse_attest(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
@@ -171,6 +232,7 @@ fn parse_paid(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
         folder: PathBuf::new(),
         engine: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         model: String::new(),
+        requests: 1024,
     };
     while let Some(name) = arguments.next() {
         let value = arguments.next()?;
@@ -179,6 +241,7 @@ fn parse_paid(mut arguments: impl Iterator<Item = String>) -> Option<Command> {
             "--folder" => config.folder = value.into(),
             "--engine" => config.engine = value.parse().ok()?,
             "--model" => config.model = value,
+            "--requests" => config.requests = value.parse().ok()?,
             _ => return None,
         }
     }
@@ -201,12 +264,18 @@ fn run(command: Command) -> std::io::Result<()> {
         let up = |network: &PaidNetwork| {
             let _ = serde_json::to_string(network).map(|line| print(&line));
         };
-        let end = || {
-            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        };
-        return paid(config, up, end).map_err(std::io::Error::other);
+        return paid(config, up, wait_for_end).map_err(std::io::Error::other);
     }
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(command))
+}
+
+/// Returns when standard input is closed.
+fn wait_for_end() {
+    let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+}
+
+async fn input_closed() {
+    let _ = tokio::task::spawn_blocking(wait_for_end).await;
 }
 
 async fn serve(command: Command) -> std::io::Result<()> {
@@ -225,6 +294,18 @@ async fn serve(command: Command) -> std::io::Result<()> {
         Command::Attest(config) => print(&serde_json::to_string(&attest(config).await?)?)?,
         Command::Chain(config) => print(&serde_json::to_string(&chain(config).await?)?)?,
         Command::Ledger(config) => print(&serde_json::to_string(&ledger(&config)?)?)?,
+        Command::Hold(config) => {
+            let opened = |opened| {
+                let _ = serde_json::to_string(&opened).map(|line| print(&line));
+            };
+            print(&serde_json::to_string(&hold(&config, opened).await?)?)?;
+        }
+        Command::Workers(config) => {
+            let up = |report| {
+                let _ = serde_json::to_string(&report).map(|line| print(&line));
+            };
+            workers(&config, up, input_closed()).await?;
+        }
         Command::Load(config) => print(&serde_json::to_string(&load(&config).await?)?)?,
         Command::Storm(_) | Command::Failover(_) | Command::Paid(_) => {}
     }

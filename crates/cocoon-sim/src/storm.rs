@@ -79,6 +79,8 @@ const PRICE: u64 = 40_000;
 const WORKER_FEE: u64 = 30_000;
 /// What clients put down: so little that they top up now and then, and are out of it at times.
 const STAKE: u64 = 5;
+/// Requests that may be open at once: far above the apps.
+const REQUESTS: usize = 1024;
 /// How long the storm lets the network run between two kills, at most.
 const CALM_MAX: Duration = Duration::from_millis(2_500);
 /// How long a killed process stays away, at most.
@@ -106,6 +108,8 @@ pub struct PaidConfig {
     pub engine: SocketAddr,
     /// The model that it serves.
     pub model: String,
+    /// Requests that apps may have open at once.
+    pub requests: usize,
 }
 
 /// Where a paid network answers, and what runs there.
@@ -133,6 +137,7 @@ pub fn paid(config: &PaidConfig, up: impl FnOnce(&PaidNetwork), end: impl FnOnce
         proxies: 1,
         workers: 1,
         clients: 1,
+        requests: config.requests,
     };
     let bring = || {
         let mut stage = Stage::build(&plan)?;
@@ -159,6 +164,7 @@ fn run(config: &StormConfig, began: Instant) -> Result<StormReport, Failure> {
         proxies: config.proxies,
         workers: WORKERS,
         clients: CLIENTS,
+        requests: REQUESTS,
     })?;
     stage.wait_until_served()?;
     let traffic = Traffic::start(stage.apis(), config.apps, config.seed, traffic::Mix::Storm);

@@ -74,7 +74,7 @@ impl WorkerConfig {
             return refuse("model", "must have 1 to 512 bytes");
         }
         if !(1..=limits::SLOTS_MAX).contains(&self.max_active_requests) {
-            return refuse("max_active_requests", "must be 1 to 4096");
+            return refuse("max_active_requests", "must be 1 to 16384");
         }
         self.earnings.check()
     }

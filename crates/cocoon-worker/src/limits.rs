@@ -29,8 +29,14 @@ pub(crate) const EARLY_CANCELS_MAX: usize = 64;
 /// crossed the announcement, on a link that is slow or behind.
 pub(crate) const PRICE_GRACE: Duration = Duration::from_secs(10);
 
-/// Slots one proxy is given at most, so that a mistyped configuration cannot exhaust memory.
-pub(crate) const SLOTS_MAX: u32 = 4096;
+/// What one open stream may take of memory: the task that relays it (3 KiB), its engine's connection, which has no buffer
+/// while it waits, its receipt so far, its entries in tables, and what allocators round up. With the client's and the
+/// proxy's it is at most 32 KiB; `cargo xtask bench scale` measures it with 10,000 streams.
+pub(crate) const STREAM_BYTES: usize = 6_656;
+
+/// Slots one proxy is given at most, so that a mistyped configuration cannot exhaust memory: a gateway in front of many
+/// engines has 10,000 streams open, each of which may take [`STREAM_BYTES`].
+pub(crate) const SLOTS_MAX: u32 = 16_384;
 
 /// Body bytes put into the first message of an answer that was not streamed; with its headers it
 /// stays one answer part.
@@ -98,8 +104,23 @@ pub(crate) const POOL_IDLE_MAX: usize = 256;
 /// (uvicorn, under vLLM and SGLang, closes after 5 s).
 pub(crate) const POOL_IDLE_AGE_MAX: Duration = Duration::from_secs(4);
 
-/// Read buffer of one engine connection; the largest event of a stream is far smaller.
-pub(crate) const ENGINE_BUFFER_BYTES: usize = 128 << 10;
+/// Read of an engine's connection at once, into the stack: some dozens of events.
+pub(crate) const ENGINE_READ_BYTES: usize = 16 << 10;
+
+/// Bodies of requests to an engine that are copied behind their head, so that both leave in one write.
+pub(crate) const ENGINE_JOINED_BYTES_MAX: usize = 16 << 10;
+
+/// Longest head of an engine's answer; they have some hundred bytes.
+pub(crate) const ENGINE_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Headers in it; web servers add a dozen.
+pub(crate) const ENGINE_HEADERS_MAX: usize = 64;
+
+/// Bytes behind the length of a chunk, which nobody uses.
+pub(crate) const ENGINE_EXTENSION_BYTES_MAX: usize = 1 << 10;
+
+/// Bytes of headers behind the last chunk, which do not travel on.
+pub(crate) const ENGINE_TRAILER_BYTES_MAX: usize = 8 << 10;
 
 /// After shutdown began, running requests may take this long by default.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -161,6 +182,10 @@ pub(crate) const EARNINGS_FILE_BYTES_MAX: u64 = cocoon_wal::limits::FILE_BYTES_M
 /// worker.
 pub(crate) const WAITING_RECORDS_MAX: usize = 8_192;
 
+/// How long a receipt may wait for others, to be written with them: what the death of this process can forget, of what its
+/// proxy was told.
+pub(crate) const RECEIPTS_FLUSH_AFTER: Duration = Duration::from_millis(10);
+
 /// Between two syncs of the file. What a crash of the machine takes are receipts of the last seconds.
 pub(crate) const KEEP_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -184,3 +209,6 @@ const _: () = assert!(HANDOVER_BYTES_MAX < cocoon_wire::limits::OPAQUE_MAX);
 /// How long something must have been worth cashing before it is: proxies pay out by the same rules, and who comes second
 /// pays a fee for nothing.
 pub(crate) const CASH_GRACE: Duration = Duration::from_secs(120);
+
+// Whoever configures the most slots takes an eighth of a GiB with them.
+const _: () = assert!(SLOTS_MAX as usize * STREAM_BYTES <= 128 << 20);

@@ -26,9 +26,9 @@ use std::sync::Arc;
 
 use cocoon_net::Outbox;
 use cocoon_units::Usage;
-use cocoon_wire::Version;
 use cocoon_wire::failure::{Blame, Failure, FailureCode};
 use cocoon_wire::message::WorkerRun;
+use cocoon_wire::{RequestId, Version};
 
 use self::control::Watch;
 use self::prepare::{open, prepare};
@@ -102,15 +102,20 @@ impl Stop {
     }
 }
 
-/// Runs one request to its end. Whatever happens, the proxy gets exactly one last message.
-pub(crate) async fn serve(shared: Arc<Shared>, leg: Leg, run: WorkerRun, control: Arc<Control>) {
+/// Runs one request to its end, and gives its id. Whatever happens, the proxy gets exactly one last message.
+///
+/// The future is held for as long as the answer takes: what is needed only at its end lives in boxes of its own
+/// ([`STREAM_BYTES`](crate::limits::STREAM_BYTES)).
+pub(crate) async fn serve(shared: Arc<Shared>, leg: Leg, run: WorkerRun, control: Arc<Control>) -> RequestId {
+    let id = run.request_id;
     let watch = Watch::new(&control, run.timeout_ms);
     let served = shared.offer.borrow().model.clone();
     let receipt = match open_receipt(&shared, &run) {
         Ok(receipt) => receipt,
         Err(failure) => {
             shared.metrics.count_failure(failure.code);
-            return refuse(&leg, run.request_id, &failure);
+            refuse(&leg, id, &failure);
+            return id;
         }
     };
     let mut reply = Reply::new(&shared, leg, &run, served.clone(), receipt);
@@ -118,6 +123,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, leg: Leg, run: WorkerRun, control
         reply.read_request(&envelope.payload);
         prepare(envelope, run.token_limit, served.as_deref())
     });
+    drop(run);
     match prepared {
         Ok(prepared) => {
             let mut relay = Relay::new(&shared, watch, reply, &prepared);
@@ -125,8 +131,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, leg: Leg, run: WorkerRun, control
                 relay.fail(&stop).await;
             }
         }
-        Err(failure) => finish_early(&shared, reply, &Stop::Refused(failure), Usage::default()).await,
+        Err(failure) => {
+            Box::pin(finish_early(&shared, reply, &Stop::Refused(failure), Usage::default())).await;
+        }
     }
+    id
 }
 
 /// The receipt that the client asked for, where this worker signs any.
@@ -151,4 +160,20 @@ async fn finish_early(shared: &Shared, reply: Reply<'_>, stop: &Stop, used: Usag
         }
     }
     reply.fail(&failure, used).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::STREAM_BYTES;
+
+    fn size_of_future<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_waits_for_an_engine_is_small() {
+        let bytes = size_of_future(serve);
+        assert!(bytes <= STREAM_BYTES * 5 / 8, "{bytes} bytes are held for each stream");
+    }
 }

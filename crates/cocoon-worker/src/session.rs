@@ -184,11 +184,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let control = Arc::new(Control::new(run.answer_credit));
-        let work = serve(Arc::clone(&self.shared), self.leg.clone(), run, Arc::clone(&control));
-        let task = self.tasks.spawn(async move {
-            work.await;
-            id
-        });
+        let task = self.tasks.spawn(serve(Arc::clone(&self.shared), self.leg.clone(), run, Arc::clone(&control)));
         self.running.insert(id, Running { control, task: task.id() });
         self.shared.metrics.add_active(1);
         Ok(())

@@ -1,4 +1,4 @@
-//! Threads and the signal to stop.
+//! Threads, descriptors, and the signal to stop.
 
 use anyhow::{Context as _, Result, bail};
 use tokio::runtime::{Builder, Runtime};
@@ -10,6 +10,7 @@ use crate::{limits, terminal};
 /// role that mostly moves bytes, less processor time per request.
 pub(crate) fn build(threads: usize) -> Result<Runtime> {
     check(threads)?;
+    raise_descriptors();
     let mut builder = match threads {
         1 => Builder::new_current_thread(),
         more => {
@@ -20,6 +21,25 @@ pub(crate) fn build(threads: usize) -> Result<Runtime> {
     };
     builder.enable_all().build().context("cannot start the async runtime")
 }
+
+/// Lets this process open as many sockets as it ever may: systems allow 1024 at first, for programs that use `select`,
+/// and an open stream takes one at a client and one at a worker.
+#[cfg(unix)]
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    // Some systems refuse what they say is allowed. Then it stays as it is, and listeners wait where sockets run out.
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, ?current, "cannot raise the limit of open files");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors() {}
 
 /// Refuses a number of threads that is none, or a typing mistake.
 pub(crate) fn check(threads: usize) -> Result<()> {

@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::serve::binary;
+use super::network::binary;
 use crate::shell::{cargo, command, output, print, root, run as run_command};
 
 /// How much to measure.

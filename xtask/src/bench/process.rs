@@ -16,8 +16,8 @@ const READY: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     child: Child,
     name: &'static str,
-    /// The processes whose CPU time counts, where they are not the program itself.
-    measured: Vec<u32>,
+    /// The processes that count, by their names, where they are not the program itself.
+    measured: Vec<(&'static str, u32)>,
 }
 
 impl Server {
@@ -28,7 +28,7 @@ impl Server {
         match name {
             ENGINE => {}
             // It runs until its standard input is closed, and then ends its own processes.
-            PAID => drop(command.stdin(Stdio::piped()).stdout(Stdio::piped())),
+            PAID | WORKERS => drop(command.stdin(Stdio::piped()).stdout(Stdio::piped())),
             _ => drop(command.stdout(log)),
         }
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
@@ -43,8 +43,8 @@ impl Server {
         Ok(line.trim().to_owned())
     }
 
-    /// Counts the CPU time of these processes instead of its own.
-    pub(crate) fn measures(&mut self, processes: Vec<u32>) {
+    /// Counts the CPU time and memory of these processes instead of its own.
+    pub(crate) fn measures(&mut self, processes: Vec<(&'static str, u32)>) {
         self.measured = processes;
     }
 
@@ -74,9 +74,23 @@ impl Server {
     /// From `/proc/PID/schedstat`-like precision where the kernel gives it: the sum over threads of
     /// nanoseconds on a CPU; `/proc/PID/stat` counts whole ticks of 10 ms.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let own = [self.child.id()];
-        let processes = if self.measured.is_empty() { &own[..] } else { &self.measured };
-        processes.iter().map(|process| self.cpu_seconds_of(*process)).sum()
+        self.processes().into_iter().map(|(_, process)| self.cpu_seconds_of(process)).sum()
+    }
+
+    /// What each of its processes holds in memory, in bytes.
+    pub(crate) fn resident_bytes(&self) -> Result<Vec<(&'static str, u64)>> {
+        let resident = |(name, process): (&'static str, u32)| {
+            let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process without memory")?;
+            let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+            Ok((name, kib << 10))
+        };
+        self.processes().into_iter().map(resident).collect()
+    }
+
+    fn processes(&self) -> Vec<(&'static str, u32)> {
+        if self.measured.is_empty() { vec![(self.name, self.child.id())] } else { self.measured.clone() }
     }
 
     fn cpu_seconds_of(&self, process: u32) -> Result<f64> {
@@ -106,6 +120,8 @@ impl Drop for Server {
 pub(crate) const ENGINE: &str = "engine";
 /// Another, which has processes of its own.
 pub(crate) const PAID: &str = "paid network";
+/// Another, which keeps many connections.
+pub(crate) const WORKERS: &str = "workers";
 
 /// A port that was free a moment ago.
 pub(crate) fn free_addr() -> Result<SocketAddr> {

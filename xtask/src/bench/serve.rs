@@ -9,16 +9,19 @@
 //! the load generator and the engine are not counted.
 
 mod chart;
-mod peers;
+pub(super) mod peers;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::Result;
 
-use super::process::{self, Server, free_addr};
-use crate::shell::{cargo, command, output, print, root, run as run_command, say, target};
+use super::load::{self, Effort, Row, STREAM, Spread};
+use super::network::{self, ALONE, ATTESTED, PAID, PLAIN, Route};
+use crate::shell::{print, root};
+
+/// Requests that each chain has room for at once: above every concurrency that is measured.
+const REQUESTS: usize = 1024;
 
 /// How much to measure.
 #[derive(Debug, clap::Args)]
@@ -40,248 +43,40 @@ pub(crate) struct Args {
     no_peer: bool,
 }
 
-const ALONE: &str = "engine alone";
-const ATTESTED: &str = "cocoon, attested";
-const PLAIN: &str = "cocoon, plain";
-const PAID: &str = "cocoon, paid";
-const MODEL: &str = "fake";
-/// What the client proves itself with, and its SHA-256.
-const SECRET: &str = "bench";
-const SECRET_HASH: &str = "1b32c28cb38c05480eccc1bd60ff97029b57a05c96718b96dad7e9d84894f549";
-
-/// Something that answers at an address, and the processes whose CPU it costs.
-struct Route {
-    name: &'static str,
-    addr: SocketAddr,
-    servers: Vec<Server>,
-}
-
-/// What the load generator prints.
-#[derive(Debug, Deserialize)]
-struct Load {
-    completed: u64,
-    failed: u64,
-    seconds: f64,
-    latency_p50_us: f64,
-    latency_p99_us: f64,
-    events: u64,
-    event_p50_us: f64,
-    event_p99_us: f64,
-}
-
-/// One figure over the rounds.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
-}
-
-/// One path at one concurrency.
-#[derive(Debug, Serialize)]
-struct Row {
-    path: &'static str,
-    mode: &'static str,
-    concurrency: usize,
-    failed: u64,
-    cpu_us_per_request: Option<Spread>,
-    requests_per_second: Spread,
-    latency_p50_us: Spread,
-    latency_p99_us: Spread,
-    event_p50_us: Option<Spread>,
-    event_p99_us: Option<Spread>,
-}
-
-#[derive(Debug, Default)]
-struct Samples {
-    failed: u64,
-    cpu_us: Vec<f64>,
-    per_second: Vec<f64>,
-    p50: Vec<f64>,
-    p99: Vec<f64>,
-    event_p50: Vec<f64>,
-    event_p99: Vec<f64>,
-}
-
 /// Builds, starts, measures, prints and writes `target/bench/serve.json`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    run_command(&mut cargo(&["build", "--locked", "--release", "-p", "cocoon", "-p", "cocoon-sim"]))?;
+    network::build()?;
     let folder = root().join("target/bench");
     std::fs::create_dir_all(&folder)?;
 
+    let effort = Effort { rounds: args.rounds, seconds: args.seconds };
     let mut rows = Vec::new();
-    let plain = engine(&folder, &["--fast", "--text-len", "256"])?;
-    let mut paths = paths(&folder, plain.1, args)?;
+    let plain = network::engine(&folder, &["--text-len", "256"])?;
+    let paths = paths(&folder, plain.1, args)?;
     for &concurrency in &args.concurrency {
-        rows.extend(measure(&mut paths, "plain", concurrency, args)?);
+        rows.extend(load::measure(&paths, "plain", concurrency, effort)?);
     }
     drop((plain, paths));
     // Paced and stamped, so that the delay of each event can be told from the engine's own pace.
-    let paced = engine(&folder, &["--fast", "--events", "32", "--pace-us", "10000", "--stamp"])?;
-    let mut paths = self::paths(&folder, paced.1, args)?;
+    let paced = network::engine(&folder, &["--events", "32", "--pace-us", "10000", "--stamp"])?;
+    let paths = self::paths(&folder, paced.1, args)?;
     for &concurrency in &args.streams {
-        rows.extend(measure(&mut paths, "stream", concurrency, args)?);
+        rows.extend(load::measure(&paths, STREAM, concurrency, effort)?);
     }
     report(&rows, &folder.join("serve.json"))
 }
 
-/// A program of the release build.
-pub(super) fn binary(name: &str) -> PathBuf {
-    target().join("release").join(name)
-}
-
-fn engine(folder: &Path, options: &[&str]) -> Result<(Server, SocketAddr)> {
-    let arguments = [&["engine"], options].concat();
-    let mut command = command(binary("cocoon-sim"), &arguments);
-    let mut server =
-        Server::start(process::ENGINE, command.stdout(std::process::Stdio::piped()), &folder.join("engine.log"))?;
-    let addr = server.first_line()?.parse().context("the engine did not print its address")?;
-    Ok((server, addr))
-}
-
 fn paths(folder: &Path, engine: SocketAddr, args: &Args) -> Result<Vec<Route>> {
     let mut paths = vec![
-        Route { name: ALONE, addr: engine, servers: Vec::new() },
-        chain(folder, engine, ATTESTED)?,
-        chain(folder, engine, PLAIN)?,
-        paid(folder, engine)?,
+        Route::alone(engine),
+        network::chain(folder, engine, ATTESTED, REQUESTS)?,
+        network::chain(folder, engine, PLAIN, REQUESTS)?,
+        network::paid(folder, engine, REQUESTS)?,
     ];
     if !args.no_peer {
         paths.extend(peers::all(folder, engine)?);
     }
     Ok(paths)
-}
-
-/// Client, proxy and worker as three processes.
-fn chain(folder: &Path, engine: SocketAddr, name: &'static str) -> Result<Route> {
-    let (http, clients, workers) = (free_addr()?, free_addr()?, free_addr()?);
-    let links = if name == ATTESTED {
-        let platform = folder.join("simulated-tee");
-        format!("[attestation]\ninsecure_simulated_tee = \"{}\"\n", platform.display())
-    } else {
-        "[attestation]\ninsecure_plain_loopback = true\n".to_owned()
-    };
-    let folder = folder.join(if name == ATTESTED { "attested" } else { "plain" });
-    std::fs::create_dir_all(&folder)?;
-    let start = |role: &'static str, config: String| {
-        let file = folder.join(format!("{role}.toml"));
-        std::fs::write(&file, config + &links)?;
-        Server::start(
-            role,
-            &mut command(binary("cocoon"), &[role, "--config", &file.to_string_lossy()]),
-            &folder.join(format!("{role}.log")),
-        )
-    };
-    let proxy = format!(
-        "[listen]\nclients = \"{clients}\"\nworkers = \"{workers}\"\n[proxy]\nis_test = true\nclient_secret_hash = \"{SECRET_HASH}\"\n"
-    );
-    let mut proxy = start("proxy", proxy)?;
-    proxy.wait_listening(workers)?;
-    let worker = format!(
-        "proxies = [\"{workers}\"]\n[engine]\nkind = \"openai-http\"\nurl = \"http://{engine}\"\n[worker]\nis_test = true\nmodel = \"{MODEL}\"\nmax_active_requests = 256\n"
-    );
-    let worker = start("worker", worker)?;
-    let client = format!(
-        "proxies = [\"{clients}\"]\n[client]\nlisten = \"{http}\"\nis_test = true\nauth_secret = \"{SECRET}\"\n"
-    );
-    let mut client = start("client", client)?;
-    client.wait_listening(http)?;
-    client.wait_until(|| loaded(http, 1, 0.05, false).is_ok_and(|load| load.completed > 0), "the chain to answer")?;
-    Ok(Route { name, addr: http, servers: vec![client, proxy, worker] })
-}
-
-/// The same three, attested, with receipts, and every request paid for on a devnet.
-fn paid(folder: &Path, engine: SocketAddr) -> Result<Route> {
-    let folder = folder.join("paid");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
-    }
-    std::fs::create_dir_all(&folder)?;
-    let (cocoon, place, engine) = (binary("cocoon"), folder.to_string_lossy(), engine.to_string());
-    let arguments =
-        ["paid", "--cocoon", &cocoon.to_string_lossy(), "--folder", &place, "--engine", &engine, "--model", MODEL];
-    let mut command = command(binary("cocoon-sim"), &arguments);
-    let mut network = Server::start(process::PAID, &mut command, &folder.join("paid.log"))?;
-    let Paid { api, processes } =
-        serde_json::from_str(&network.first_line()?).context("the paid network's log tells")?;
-    network.measures(processes);
-    Ok(Route { name: PAID, addr: api, servers: vec![network] })
-}
-
-/// What a paid network says of itself.
-#[derive(Debug, Deserialize)]
-struct Paid {
-    api: SocketAddr,
-    processes: Vec<u32>,
-}
-
-fn loaded(addr: SocketAddr, concurrency: usize, seconds: f64, stream: bool) -> Result<Load> {
-    let (addr, concurrency, seconds) = (addr.to_string(), concurrency.to_string(), seconds.to_string());
-    let mut arguments =
-        vec!["load", "--addr", &addr, "--model", MODEL, "--concurrency", &concurrency, "--seconds", &seconds];
-    if stream {
-        arguments.push("--stream");
-    }
-    Ok(serde_json::from_str(&output(&mut command(binary("cocoon-sim"), &arguments))?)?)
-}
-
-fn measure(paths: &mut [Route], mode: &'static str, concurrency: usize, args: &Args) -> Result<Vec<Row>> {
-    let stream = mode == "stream";
-    let mut samples: Vec<Samples> = paths.iter().map(|_| Samples::default()).collect();
-    for round in 0..args.rounds {
-        for (path, samples) in paths.iter().zip(&mut samples) {
-            say(&format!("{mode}, {concurrency} in flight, round {}: {}", round + 1, path.name));
-            let before = cpu_seconds(path)?;
-            let load = loaded(path.addr, concurrency, args.seconds, stream)?;
-            let cpu = cpu_seconds(path)? - before;
-            ensure!(load.completed > 0, "{} completed no request", path.name);
-            samples.add(&load, cpu);
-        }
-    }
-    Ok(paths.iter().zip(samples).map(|(path, samples)| samples.row(path.name, mode, concurrency)).collect())
-}
-
-fn cpu_seconds(path: &Route) -> Result<f64> {
-    path.servers.iter().map(Server::cpu_seconds).sum()
-}
-
-impl Samples {
-    fn add(&mut self, load: &Load, cpu_seconds: f64) {
-        #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^53")]
-        let completed = load.completed as f64;
-        self.failed += load.failed;
-        self.cpu_us.push(cpu_seconds * 1e6 / completed);
-        self.per_second.push(completed / load.seconds);
-        self.p50.push(load.latency_p50_us);
-        self.p99.push(load.latency_p99_us);
-        if load.events > 0 {
-            self.event_p50.push(load.event_p50_us);
-            self.event_p99.push(load.event_p99_us);
-        }
-    }
-
-    fn row(self, path: &'static str, mode: &'static str, concurrency: usize) -> Row {
-        Row {
-            path,
-            mode,
-            concurrency,
-            failed: self.failed,
-            cpu_us_per_request: spread(self.cpu_us).filter(|spread| spread.max > 0.0),
-            requests_per_second: spread(self.per_second).unwrap_or(NOTHING),
-            latency_p50_us: spread(self.p50).unwrap_or(NOTHING),
-            latency_p99_us: spread(self.p99).unwrap_or(NOTHING),
-            event_p50_us: spread(self.event_p50),
-            event_p99_us: spread(self.event_p99),
-        }
-    }
-}
-
-const NOTHING: Spread = Spread { min: 0.0, median: 0.0, max: 0.0 };
-
-fn spread(mut samples: Vec<f64>) -> Option<Spread> {
-    samples.sort_unstable_by(f64::total_cmp);
-    let median = *samples.get(samples.len() / 2)?;
-    Some(Spread { min: *samples.first()?, median, max: *samples.last()? })
 }
 
 fn report(rows: &[Row], json: &Path) -> Result<()> {

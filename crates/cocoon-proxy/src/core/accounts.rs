@@ -69,7 +69,7 @@ impl Core {
 
     /// Forgets a worker's account that never earned anything, once its last session is over.
     pub(super) fn close_idle(&mut self, payee: PayeeId) {
-        let is_here = self.workers.iter().any(|(_, worker)| worker.payee == payee);
+        let is_here = self.workers.earns(payee);
         let has_earned = self.ledger.payee(payee).known > AdjustedTokens::ZERO;
         // That a contract is closed is remembered by its account.
         if !is_here && !has_earned && !self.exposure.is_closed(payee) {
@@ -212,8 +212,8 @@ impl Core {
 
     /// Looks anew at who may earn more, and gives work to those that may again.
     pub(super) fn settling(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        for worker in self.workers.iter_mut() {
-            worker.may_earn = self.exposure.allows(now, worker.payee, self.ledger.payee(worker.payee));
+        for payee in self.workers.payees().collect::<Vec<_>>() {
+            self.hold_back(now, payee);
         }
         self.exposure.schedule(now);
         let models: Vec<_> = self.workers.models().collect();
@@ -225,8 +225,6 @@ impl Core {
     /// Looks anew at one account's workers after it earned something.
     pub(super) fn hold_back(&mut self, now: Instant, payee: PayeeId) {
         let may_earn = self.exposure.allows(now, payee, self.ledger.payee(payee));
-        for worker in self.workers.iter_mut().filter(|worker| worker.payee == payee) {
-            worker.may_earn = may_earn;
-        }
+        self.workers.hold(payee, may_earn);
     }
 }

@@ -41,11 +41,11 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let Some((tokens, proof)) = self.heard(now, id, word) else { return self.release(request) };
-        let Some(worker) = self.workers.get_mut(id) else { return self.release(request) };
+        let Some(worker) = self.workers.get(id) else { return self.release(request) };
         let (payer, payee) = (request.reservation.payer(), worker.payee);
         let (tokens, clamped) = clamp(&tokens, request.reservation.tokens());
         if clamped.is_some() {
-            worker.misbehaved(now);
+            self.workers.update(id, |worker| worker.misbehaved(now));
             self.tally.overcharges += 1;
         }
         let spent = spent(&request, self.ledger.run(), proof.as_ref());
@@ -77,9 +77,7 @@ impl Core {
             Word::Claimed(tokens) => Some((tokens, None)),
             Word::Proved { tokens, proof } => Some((tokens, Some(proof))),
             Word::Unproved => {
-                if let Some(worker) = self.workers.get_mut(id) {
-                    worker.misbehaved(now);
-                }
+                self.workers.update(id, |worker| worker.misbehaved(now));
                 self.tally.unproved += 1;
                 None
             }

@@ -26,7 +26,7 @@ impl Core {
             return actions.push(Action::Forget { key });
         };
         let payer = client.payer;
-        match self.admit(now, &query, payer) {
+        match self.admit(&query, payer) {
             Ok((model, reservation)) => self.accept(now, query, model, reservation, actions),
             Err(failure) => {
                 self.tally.refused();
@@ -37,12 +37,7 @@ impl Core {
     }
 
     /// Every reason to refuse a request, in order of cost.
-    pub(super) fn admit(
-        &mut self,
-        now: Instant,
-        query: &RunQuery,
-        payer: PayerId,
-    ) -> Result<(ModelId, Reservation), Failure> {
+    pub(super) fn admit(&mut self, query: &RunQuery, payer: PayerId) -> Result<(ModelId, Reservation), Failure> {
         if self.drain.is_some() {
             return Err(refusal::draining());
         }
@@ -62,7 +57,7 @@ impl Core {
         let unknown = || if self.workers.len() == 0 { refusal::no_worker() } else { refusal::model_not_found() };
         let model = model.ok_or_else(unknown)?;
         let receipt = self.insists(query.receipt);
-        match self.workers.choose(now, model, Wanted { cap: query.max_coefficient, receipt, excluded: &[] }) {
+        match self.workers.choose(model, Wanted { cap: query.max_coefficient, receipt, excluded: &[] }) {
             Choice::Now(_) => {}
             Choice::Later if self.requests.queued() < self.config.queue_max => {}
             Choice::Later if self.requests.hog(payer).is_some() => {}
@@ -145,7 +140,7 @@ impl Core {
     /// Sends a request to the best worker, or lets it wait, or fails it when nobody is left.
     pub(super) fn route(&mut self, now: Instant, key: RequestKey, actions: &mut Vec<Action>) {
         let Some(request) = self.requests.get(key) else { return };
-        match self.workers.choose(now, request.model, self.wanted(request)) {
+        match self.workers.choose(request.model, self.wanted(request)) {
             Choice::Now(worker) => self.dispatch(now, key, worker, actions),
             Choice::Later => self.wait(now, key, actions),
             Choice::AbovePrice => self.finish_unrouted(key, Some(refusal::no_worker_under_price()), actions),
@@ -175,8 +170,7 @@ impl Core {
     }
 
     pub(super) fn dispatch(&mut self, now: Instant, key: RequestKey, id: WorkerId, actions: &mut Vec<Action>) {
-        let (Some(worker), Some(request)) = (self.workers.get_mut(id), self.requests.get_mut(key)) else { return };
-        worker.active += 1;
+        let (Some(worker), Some(request)) = (self.workers.get(id), self.requests.get_mut(key)) else { return };
         // Of the first worker: the items of all of them are forgotten together.
         request.opened_at = request.opened_at.or_else(|| Some(self.ledger.seq()));
         let receipt = request.receipt.filter(|_| worker.signs_receipts()).map(|id| Agreed {
@@ -194,6 +188,7 @@ impl Core {
             budget: request.deadline.saturating_duration_since(now),
             receipt,
         }));
+        self.workers.update(id, |worker| worker.active += 1);
         self.requests.start(key, id, now);
         self.tally.dispatched += 1;
     }
@@ -211,9 +206,7 @@ impl Core {
         match self.state_at(key, id) {
             Some(State::Running { since, .. } | State::Answering { since, .. }) => {
                 let took = now.saturating_duration_since(*since);
-                if let Some(worker) = self.workers.get_mut(id) {
-                    worker.succeeded(took);
-                }
+                self.workers.update(id, |worker| worker.succeeded(took));
                 self.tally.completed += 1;
                 if let Some(request) = self.take(key) {
                     self.settle(now, key, id, request, word, actions);
@@ -268,7 +261,7 @@ impl Core {
             is_retryable(&failure) && !is_outdated && request.excluded.len() < ATTEMPTS_MAX && now < request.deadline;
         request.last_failure = Some(failure.clone());
         let choice = match self.requests.get(key).filter(|_| may_retry) {
-            Some(request) => self.workers.choose(now, request.model, self.wanted(request)),
+            Some(request) => self.workers.choose(request.model, self.wanted(request)),
             None => Choice::Nobody,
         };
         match choice {
@@ -369,9 +362,7 @@ impl Core {
             State::Ending { .. } => return self.drop_request(now, key, None, actions),
             State::Running { worker, since } => {
                 let took = now.saturating_duration_since(*since);
-                if let Some(worker) = self.workers.get_mut(*worker) {
-                    worker.timed_out(now, took);
-                }
+                self.workers.update(*worker, |worker| worker.timed_out(now, took));
                 if request.receipt.is_some() { Bill::Whole } else { Bill::Nothing }
             }
             // What was delivered is paid, or short deadlines would be free answers.
@@ -404,7 +395,7 @@ impl Core {
         if request.deadline <= now {
             return refusal::timeout_in_queue();
         }
-        match self.workers.choose(now, request.model, self.wanted(request)) {
+        match self.workers.choose(request.model, self.wanted(request)) {
             Choice::Nobody => refusal::no_worker(),
             Choice::AbovePrice => refusal::no_worker_under_price(),
             Choice::Unsigned => refusal::no_signing_worker(),

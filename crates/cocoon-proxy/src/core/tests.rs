@@ -655,14 +655,16 @@ impl Oracle {
         let core = &self.bench.core;
         assert_eq!(core.requests.len(), self.open.len());
         assert_eq!(core.ledger.totals().reservations, self.open.len() as u64);
-        for (id, worker) in core.workers.iter() {
+        let workers = || core.workers.models().flat_map(|model| core.workers.of_model(model));
+        assert_eq!(workers().count(), core.workers.len());
+        for (id, worker) in workers() {
             assert_eq!(worker.active as usize, core.requests.at_worker(id).len(), "slots are counted wrongly");
             assert!(worker.active <= worker.slots);
         }
         for key in core.requests.keys() {
             let request = core.requests.get(key).expect("listed");
             if matches!(request.state, State::Queued) {
-                let choice = core.workers.choose(self.bench.now, request.model, core.wanted(request));
+                let choice = core.workers.choose(request.model, core.wanted(request));
                 assert!(!matches!(choice, Choice::Now(_)), "somebody waits while a worker has room");
             }
         }

@@ -8,14 +8,21 @@
 //!
 //! A worker that failed is a last resort for a while: it fails fast, and would otherwise draw in
 //! every request. A worker that was not measured yet is taken to be as fast as the best of its kind.
+//!
+//! Nothing here looks at every worker for one request. Each worker stands in its model's [`Field`] at the place that its
+//! state gives it, and moves when that changes: [`Workers::update`] is the only way to change one. So a choice among
+//! thousands costs as much as one among ten.
 
-use std::collections::BTreeMap;
+mod field;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use cocoon_ledger::PayeeId;
 use cocoon_units::Coefficient;
 use cocoon_wire::message::LoadReport;
 
+use self::field::{Field, Place, Rank, step_of};
 use super::event::{CancelSupport, WorkerChange, WorkerId};
 use crate::limits::{COOLDOWN_FIRST, COOLDOWN_MAX, SERVICE_TIME_DEFAULT};
 
@@ -118,37 +125,28 @@ impl Worker {
         self.active < self.slots && self.may_earn
     }
 
-    fn rank(&self, id: WorkerId, now: Instant, service_default: Duration) -> Rank {
+    /// Where it stands among those of its model, one that was not measured yet taken to need `service_default`.
+    fn place(&self, id: WorkerId, service_default: Duration) -> Place {
+        // One without slots never has room: waiting for it would be in vain.
+        if !self.enabled || self.slots == 0 {
+            Place::Out
+        } else if self.has_room() {
+            Place::Open(self.rank(id, service_default))
+        } else {
+            Place::Full(self.coefficient)
+        }
+    }
+
+    fn rank(&self, id: WorkerId, service_default: Duration) -> Rank {
         let waiting = u64::from(self.active) + u64::from(self.foreign) + 1;
         let slots = u64::from(self.slots.max(1));
-        let service = u64::try_from(self.service.unwrap_or(service_default).as_micros()).unwrap_or(u64::MAX);
-        let expected = service.saturating_mul(waiting.max(slots)) / slots;
-        Rank {
-            cooling: self.cooling_until.is_some_and(|until| now < until),
-            expected: half_octave(expected),
-            coefficient: self.coefficient,
-            active: self.active,
-            id,
-        }
+        let expected = micros(self.service.unwrap_or(service_default)).saturating_mul(waiting.max(slots)) / slots;
+        Rank::new(self.cooling_until.is_some(), step_of(expected), self.coefficient, self.active, id)
     }
 }
 
-/// The order of preference; the fields' order is the rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    cooling: bool,
-    expected: u32,
-    coefficient: Coefficient,
-    active: u32,
-    id: WorkerId,
-}
-
-/// Twice the binary logarithm, rounded down: numbers within a factor of 1.5 or less are mostly equal.
-fn half_octave(value: u64) -> u32 {
-    let value = value.max(2);
-    let log = value.ilog2();
-    let upper_half = (value >> (log - 1)) & 1 == 1;
-    2 * log + u32::from(upper_half)
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What the balancer found.
@@ -180,41 +178,109 @@ pub(crate) struct Wanted<'a> {
 /// All connected workers.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
-    all: BTreeMap<WorkerId, Worker>,
-    by_model: BTreeMap<ModelId, Vec<WorkerId>>,
+    all: HashMap<WorkerId, Standing>,
+    fields: BTreeMap<ModelId, Field>,
+    earners: BTreeMap<PayeeId, Earner>,
+    /// Those that failed, by when that is forgotten.
+    cooling: BTreeSet<(Instant, WorkerId)>,
+    held_back: usize,
+}
+
+/// A worker, and where the tables have it.
+#[derive(Debug)]
+struct Standing {
+    worker: Worker,
+    place: Place,
+    step: Option<u32>,
+    cooling: Option<Instant>,
+}
+
+/// Who earns what workers do.
+#[derive(Debug)]
+struct Earner {
+    workers: BTreeSet<WorkerId>,
+    may_earn: bool,
 }
 
 impl Workers {
-    pub(crate) fn insert(&mut self, id: WorkerId, worker: Worker) {
-        self.by_model.entry(worker.model).or_default().push(id);
-        self.all.insert(id, worker);
+    pub(crate) fn insert(&mut self, id: WorkerId, mut worker: Worker) {
+        let earner = self.earners.entry(worker.payee).or_insert(Earner { workers: BTreeSet::new(), may_earn: true });
+        earner.workers.insert(id);
+        worker.may_earn = earner.may_earn;
+        self.held_back += usize::from(!worker.may_earn);
+        self.fields.entry(worker.model).or_default().insert(id, worker.slots);
+        self.all.insert(id, Standing { worker, place: Place::Out, step: None, cooling: None });
+        self.stand(id);
     }
 
     pub(crate) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
-        let worker = self.all.remove(&id)?;
-        if let Some(ids) = self.by_model.get_mut(&worker.model) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_model.remove(&worker.model);
+        let Standing { worker, place, step, cooling } = self.all.remove(&id)?;
+        self.held_back -= usize::from(!worker.may_earn);
+        if let Some(earner) = self.earners.get_mut(&worker.payee) {
+            earner.workers.remove(&id);
+            if earner.workers.is_empty() {
+                self.earners.remove(&worker.payee);
+            }
+        }
+        if let Some(until) = cooling {
+            self.cooling.remove(&(until, id));
+        }
+        if let Some(field) = self.fields.get_mut(&worker.model) {
+            field.shift(id, worker.signs_receipts(), place, Place::Out);
+            let is_best_gone = field.remove(id, worker.slots, step);
+            if field.is_empty() {
+                self.fields.remove(&worker.model);
+            } else if is_best_gone {
+                self.stand_unmeasured(worker.model);
             }
         }
         Some(worker)
     }
 
     pub(crate) fn get(&self, id: WorkerId) -> Option<&Worker> {
-        self.all.get(&id)
+        self.all.get(&id).map(|standing| &standing.worker)
     }
 
-    pub(crate) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.all.get_mut(&id)
+    /// Changes a worker, which then stands where it belongs. None if it is not here.
+    pub(crate) fn update<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        let done = change(&mut self.all.get_mut(&id)?.worker);
+        self.stand(id);
+        Some(done)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
-        self.all.iter().map(|(id, worker)| (*id, worker))
+    /// Lets those be chosen again whose last failure is long enough ago.
+    pub(crate) fn thaw(&mut self, now: Instant) {
+        while let Some(&(until, id)) = self.cooling.first()
+            && until <= now
+        {
+            self.update(id, |worker| worker.cooling_until = None);
+        }
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
-        self.all.values_mut()
+    /// Whether an account's workers may earn more before what they have earned is signed.
+    pub(crate) fn hold(&mut self, payee: PayeeId, may_earn: bool) {
+        let Some(earner) = self.earners.get_mut(&payee).filter(|earner| earner.may_earn != may_earn) else { return };
+        earner.may_earn = may_earn;
+        let ids: Vec<_> = earner.workers.iter().copied().collect();
+        self.held_back = if may_earn { self.held_back - ids.len() } else { self.held_back + ids.len() };
+        for id in ids {
+            self.update(id, |worker| worker.may_earn = may_earn);
+        }
+    }
+
+    /// How many workers may not.
+    pub(crate) const fn held_back(&self) -> usize {
+        self.held_back
+    }
+
+    /// The accounts that workers here earn for.
+    pub(crate) fn payees(&self) -> impl Iterator<Item = PayeeId> {
+        self.earners.keys().copied()
+    }
+
+    /// Whether a worker here earns for this account.
+    pub(crate) fn earns(&self, payee: PayeeId) -> bool {
+        self.earners.contains_key(&payee)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -223,153 +289,66 @@ impl Workers {
 
     /// The workers of one model, in the order they connected.
     pub(crate) fn of_model(&self, model: ModelId) -> impl Iterator<Item = (WorkerId, &Worker)> {
-        let ids = self.by_model.get(&model).map_or(&[][..], Vec::as_slice);
-        ids.iter().filter_map(|id| self.all.get(id).map(|worker| (*id, worker)))
+        let ids = self.fields.get(&model).into_iter().flat_map(Field::ids);
+        ids.filter_map(|id| Some((id, self.get(id)?)))
     }
 
     /// Models that some worker serves.
     pub(crate) fn models(&self) -> impl Iterator<Item = ModelId> {
-        self.by_model.keys().copied()
+        self.fields.keys().copied()
     }
 
     /// The lowest price at which a worker of the model has room.
     pub(crate) fn cheapest_room(&self, model: ModelId) -> Option<Coefficient> {
-        let with_room = self.of_model(model).filter(|(_, worker)| worker.enabled && worker.has_room());
-        with_room.map(|(_, worker)| worker.coefficient).min()
+        self.fields.get(&model)?.cheapest_room()
     }
 
     /// Chooses a worker.
-    pub(crate) fn choose(&self, now: Instant, model: ModelId, wanted: Wanted<'_>) -> Choice {
-        let service_default = self.best_service(model);
-        let mut best: Option<Rank> = None;
-        let mut none = Choice::Nobody;
-        for (id, worker) in self.of_model(model) {
-            // One without slots never has room: waiting for it would be in vain.
-            if !worker.enabled || worker.slots == 0 || wanted.excluded.contains(&id) {
-                continue;
-            }
-            if wanted.receipt && !worker.signs_receipts() {
-                none = if none == Choice::Nobody { Choice::Unsigned } else { none };
-            } else if worker.coefficient > wanted.cap {
-                none = if none == Choice::Later { none } else { Choice::AbovePrice };
-            } else if worker.has_room() {
-                let rank = worker.rank(id, now, service_default);
-                best = Some(best.map_or(rank, |best| best.min(rank)));
-            } else {
-                none = Choice::Later;
-            }
-        }
-        best.map_or(none, |rank| Choice::Now(rank.id))
+    pub(crate) fn choose(&self, model: ModelId, wanted: Wanted<'_>) -> Choice {
+        self.fields.get(&model).map_or(Choice::Nobody, |field| field.choose(wanted))
     }
 
     /// How long `ahead` more requests of the model will take, as a guess for retry advice.
     pub(crate) fn expected_wait(&self, model: ModelId, ahead: usize) -> Duration {
-        let slots: u32 = self.of_model(model).fold(0u32, |sum, (_, worker)| sum.saturating_add(worker.slots));
+        let (service, slots) =
+            self.fields.get(&model).map_or((SERVICE_TIME_DEFAULT, 0), |field| (field.best_service(), field.slots()));
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-        self.best_service(model).saturating_mul(ahead.saturating_add(1)) / slots.max(1)
+        service.saturating_mul(ahead.saturating_add(1)) / slots.max(1)
     }
 
-    fn best_service(&self, model: ModelId) -> Duration {
-        self.of_model(model).filter_map(|(_, worker)| worker.service).min().unwrap_or(SERVICE_TIME_DEFAULT)
+    /// Puts a worker where its state belongs.
+    fn stand(&mut self, id: WorkerId) {
+        let Some(Standing { worker, place, step, cooling }) = self.all.get_mut(&id) else { return };
+        let Some(field) = self.fields.get_mut(&worker.model) else { return };
+        if *cooling != worker.cooling_until {
+            cooling.map(|until| self.cooling.remove(&(until, id)));
+            worker.cooling_until.map(|until| self.cooling.insert((until, id)));
+            *cooling = worker.cooling_until;
+        }
+        let measured = worker.service.map(|service| step_of(micros(service)));
+        let is_best_new = *step != measured && field.measure(id, *step, measured);
+        *step = measured;
+        let right = worker.place(id, field.best_service());
+        field.shift(id, worker.signs_receipts(), *place, right);
+        *place = right;
+        if is_best_new {
+            let model = worker.model;
+            self.stand_unmeasured(model);
+        }
+    }
+
+    /// What the best worker needs has changed by a step: those that were not measured are taken to need as much.
+    fn stand_unmeasured(&mut self, model: ModelId) {
+        let Some(field) = self.fields.get_mut(&model) else { return };
+        let service = field.best_service();
+        for id in field.unmeasured() {
+            let Some(Standing { worker, place, .. }) = self.all.get_mut(&id) else { continue };
+            let right = worker.place(id, service);
+            field.shift(id, worker.signs_receipts(), *place, right);
+            *place = right;
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use cocoon_ledger::Ledger;
-
-    use super::*;
-
-    const MODEL: ModelId = ModelId(0);
-
-    /// A worker as one row: coefficient, active of slots, measured milliseconds.
-    struct Row(u32, u32, u32, Option<u64>);
-
-    fn workers(rows: &[Row]) -> Workers {
-        let payee = Ledger::new().open_payee("payee").unwrap();
-        let mut workers = Workers::default();
-        for (index, Row(coefficient, active, slots, service_ms)) in rows.iter().enumerate() {
-            let price = Coefficient::from_thousandths(*coefficient);
-            let mut worker = Worker::new(payee, MODEL, price, *slots, true, CancelSupport::Yes);
-            worker.active = *active;
-            worker.service = service_ms.map(Duration::from_millis);
-            workers.insert(WorkerId(index as u64), worker);
-        }
-        workers
-    }
-
-    fn wanted(cap: u32, excluded: &[WorkerId]) -> Wanted<'_> {
-        Wanted { cap: Coefficient::from_thousandths(cap), receipt: false, excluded }
-    }
-
-    fn check(rows: &[Row], cap: u32, expected: Choice) {
-        let now = Instant::now();
-        let choice = workers(rows).choose(now, MODEL, wanted(cap, &[]));
-        assert_eq!(choice, expected);
-    }
-
-    #[test]
-    fn the_shortest_expected_wait_wins_then_price_then_load_then_order() {
-        let now = |id| Choice::Now(WorkerId(id));
-        check(&[Row(1_000, 0, 4, Some(900)), Row(2_000, 0, 4, Some(100))], 4_000, now(1));
-        check(&[Row(2_000, 0, 4, Some(100)), Row(1_000, 3, 4, Some(105))], 4_000, now(1));
-        check(&[Row(1_000, 2, 4, Some(100)), Row(1_000, 1, 4, Some(105))], 4_000, now(1));
-        check(&[Row(1_000, 1, 4, Some(100)), Row(1_000, 1, 4, Some(100))], 4_000, now(0));
-    }
-
-    #[test]
-    fn full_dear_and_absent_are_told_apart() {
-        check(&[Row(1_000, 4, 4, None)], 4_000, Choice::Later);
-        check(&[Row(5_000, 0, 4, None)], 4_000, Choice::AbovePrice);
-        check(&[Row(5_000, 0, 4, None), Row(1_000, 4, 4, None)], 4_000, Choice::Later);
-        check(&[Row(1_000, 4, 4, None), Row(5_000, 0, 4, None)], 4_000, Choice::Later);
-        check(&[], 4_000, Choice::Nobody);
-    }
-
-    #[test]
-    fn a_receipt_is_had_from_those_that_sign_only() {
-        let mut workers = workers(&[Row(1_000, 0, 4, None), Row(5_000, 0, 4, None), Row(1_500, 0, 4, None)]);
-        workers.get_mut(WorkerId(0)).unwrap().cancel = CancelSupport::No;
-        let asking = |excluded| Wanted { receipt: true, ..wanted(4_000, excluded) };
-        let choose = |wanted| workers.choose(Instant::now(), MODEL, wanted);
-        assert_eq!(choose(wanted(4_000, &[])), Choice::Now(WorkerId(0)));
-        assert_eq!(choose(asking(&[])), Choice::Now(WorkerId(2)));
-        assert_eq!(choose(asking(&[WorkerId(2)])), Choice::AbovePrice);
-        assert_eq!(choose(asking(&[WorkerId(1), WorkerId(2)])), Choice::Unsigned);
-    }
-
-    #[test]
-    fn a_new_worker_is_taken_to_be_as_fast_as_the_best() {
-        check(&[Row(1_000, 1, 4, Some(100)), Row(1_000, 0, 4, None)], 4_000, Choice::Now(WorkerId(1)));
-    }
-
-    #[test]
-    fn a_worker_that_failed_is_the_last_resort_for_a_while() {
-        let mut workers = workers(&[Row(1_000, 0, 4, Some(1)), Row(3_000, 3, 4, Some(500))]);
-        let now = Instant::now();
-        workers.get_mut(WorkerId(0)).unwrap().misbehaved(now);
-        assert_eq!(workers.choose(now, MODEL, wanted(4_000, &[])), Choice::Now(WorkerId(1)));
-        assert_eq!(workers.choose(now, MODEL, wanted(4_000, &[WorkerId(1)])), Choice::Now(WorkerId(0)));
-        assert_eq!(workers.choose(now + COOLDOWN_FIRST, MODEL, wanted(4_000, &[])), Choice::Now(WorkerId(0)));
-    }
-
-    #[test]
-    fn load_of_other_proxies_counts() {
-        let mut workers = workers(&[Row(1_000, 0, 4, Some(100)), Row(2_000, 0, 4, Some(100))]);
-        let load = LoadReport { active: 4, queued: 8, slots: 4, tokens_per_s: 0 };
-        workers.get_mut(WorkerId(0)).unwrap().report(load);
-        assert_eq!(workers.choose(Instant::now(), MODEL, wanted(4_000, &[])), Choice::Now(WorkerId(1)));
-    }
-
-    #[test]
-    fn half_octaves_grow_with_their_value() {
-        let mut last = 0;
-        for value in 0..10_000 {
-            let step = half_octave(value);
-            assert!(step >= last);
-            last = step;
-        }
-        assert_eq!(half_octave(100_000), half_octave(105_000));
-        assert_ne!(half_octave(100_000), half_octave(200_000));
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ pub(super) async fn measure(stage: &Stage, config: AttestConfig) -> Result<Vec<A
     let now_unix_s = u64::from(NOW_UNIX_S);
     let policy = stage.policy(Role::Proxy, Mode::Strict)?;
     let identity = Identity::new(&[9; 32], now_unix_s)?;
-    let claims = claims(Role::Proxy, identity.public_key()).encode();
+    let claims = claims(Role::Proxy, identity.public_key(), now_unix_s).encode();
     let binding = ChannelBinding {
         role: Role::Proxy,
         attester_spki: identity.spki().to_vec(),

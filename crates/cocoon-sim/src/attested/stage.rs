@@ -1,6 +1,7 @@
 //! The nodes of the benchmark: a simulated platform, and links of client, proxy and worker on it.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use cocoon_attest::policy::Mode;
@@ -14,17 +15,22 @@ use cocoon_units::{Clock, FixedClock, UnixTime};
 use tokio::task::JoinSet;
 
 use super::Failure;
+use crate::load::unix_micros;
 
 /// The time at which everything happens; no certificate expires during a benchmark.
 pub(super) const NOW_UNIX_S: u32 = 1_790_000_000;
+
+/// The model that workers here have.
+pub(crate) const MODEL: &str = "benchmark";
 
 /// The seed of every node's session key.
 const SESSION_SEED: [u8; 32] = [4; 32];
 
 /// What all links share.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     pub(super) platform: Platform,
     clock: Arc<dyn Clock>,
+    now_unix_s: u64,
 }
 
 /// A listener that accepts whoever is accepted, and keeps each connection until its dialer goes.
@@ -36,7 +42,16 @@ pub(super) struct Door {
 impl Stage {
     pub(super) fn new() -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(UnixTime::from_secs_f64(f64::from(NOW_UNIX_S))));
-        Ok(Self { platform: Platform::generate(u64::from(NOW_UNIX_S)), clock })
+        let now_unix_s = u64::from(NOW_UNIX_S);
+        Ok(Self { platform: Platform::generate(now_unix_s), clock, now_unix_s })
+    }
+
+    /// The platform of a folder, which other processes share, at the time that it is now.
+    pub(crate) fn of_folder(folder: &Path) -> Result<Self, Failure> {
+        let now = UnixTime::from_secs_f64(unix_micros() / 1e6);
+        let clock: Arc<dyn Clock> = Arc::new(FixedClock::at(now));
+        let platform = Platform::open(folder, Arc::clone(&clock))?;
+        Ok(Self { platform, clock, now_unix_s: now.as_secs() })
     }
 
     /// The policy for a peer of this role.
@@ -54,12 +69,12 @@ impl Stage {
     }
 
     /// One end of a link: what it is, and in which mode it asks for what of whom.
-    pub(super) fn link(&self, role: Role, peer: Role, mode: Mode) -> Result<Arc<Link>, Failure> {
-        let identity = Arc::new(Identity::new(&seed(role), u64::from(NOW_UNIX_S))?);
+    pub(crate) fn link(&self, role: Role, peer: Role, mode: Mode) -> Result<Arc<Link>, Failure> {
+        let identity = Arc::new(Identity::new(&seed(role), self.now_unix_s)?);
         let collateral: Arc<dyn CollateralSource> = Arc::new(self.platform.collateral_source());
         let prover = (role != Role::Client).then(|| {
             let td = self.platform.td(SimImage::for_role(role));
-            let claims = claims(role, identity.public_key());
+            let claims = claims(role, identity.public_key(), self.now_unix_s);
             let staple = Some(Arc::clone(&collateral));
             Arc::new(Prover::new(Arc::new(td), claims, &SESSION_SEED, staple, Arc::clone(&self.clock)))
         });
@@ -100,7 +115,7 @@ impl Stage {
 }
 
 /// One connection, open and closed again.
-pub(super) async fn connect(addr: SocketAddr, link: Option<&Arc<Link>>) -> Result<Connection, Failure> {
+pub(crate) async fn connect(addr: SocketAddr, link: Option<&Arc<Link>>) -> Result<Connection, Failure> {
     let config = match link {
         Some(link) => DialConfig::attested(addr, Arc::clone(link)),
         None => DialConfig::insecure_loopback(addr),
@@ -116,16 +131,16 @@ fn seed(role: Role) -> [u8; 32] {
 }
 
 /// What a node claims whose TLS key this is.
-pub(super) fn claims(role: Role, tls: [u8; 32]) -> Claims {
+pub(super) fn claims(role: Role, tls: [u8; 32], time_unix_s: u64) -> Claims {
     let none = [0; 32];
     Claims {
         version: 1,
         role,
         instance: [1; 16],
         boot: [2; 16],
-        time_unix_s: u64::from(NOW_UNIX_S),
+        time_unix_s,
         config_sha256: [3; 32],
-        model: (role == Role::Worker).then(|| "benchmark".to_owned()),
+        model: (role == Role::Worker).then(|| MODEL.to_owned()),
         contract: None,
         keys: PublicKeys { tls, session: none, receipt: none, payment: none, wallet: none },
         gpu_sha256: None,

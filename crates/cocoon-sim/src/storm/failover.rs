@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::node::{Name, PROXIES, WORKERS};
 use super::stage::{Plan, Stage};
 use super::traffic::{Harm, MODEL, Mix, Traffic};
-use super::{Books, Counts, Failure, PRICE, StormConfig, WORKER_FEE};
+use super::{Books, Counts, Failure, PRICE, REQUESTS, StormConfig, WORKER_FEE};
 
 /// What the client puts down with each proxy, in TON: so much that it covers all requests of both, and what is held for those
 /// that a dead proxy had, so that no request is refused for want of it.
@@ -68,6 +68,7 @@ fn run(config: &StormConfig, began: Instant) -> Result<FailoverReport, Failure> 
         proxies: PROXIES,
         workers: WORKERS,
         clients: 1,
+        requests: REQUESTS,
     })?;
     stage.wait_until_served()?;
     stage.wait_until_whole()?;

@@ -43,6 +43,8 @@ pub(super) struct Plan<'a> {
     pub(super) workers: usize,
     /// How many clients there are: at most [`super::node::CLIENTS`].
     pub(super) clients: usize,
+    /// Requests that an app may have open at once.
+    pub(super) requests: usize,
 }
 
 /// What each wallet begins with, in TON.
@@ -323,7 +325,7 @@ impl Stage {
         engine: SocketAddr,
         plan: &Plan<'_>,
     ) -> Result<(), Failure> {
-        let Plan { stake, workers, .. } = *plan;
+        let Plan { stake, workers, requests, .. } = *plan;
         let (simulated, chain) = (self.path("simulated-tee"), &self.chain_url);
         let common = format!(
             "[attestation]\ninsecure_simulated_tee = {simulated:?}\n\n[chain]\nroot = \"{}\"\ndevnet = {chain:?}\n\
@@ -339,7 +341,7 @@ impl Stage {
                 self.folder.join(format!("{name}.toml")),
                 format!(
                     "data_dir = {folder:?}\n\n[listen]\nclients = \"127.0.0.1:{clients}\"\nworkers = \"127.0.0.1:{workers}\"\n\n\
-                     {common}\n[proxy]\nowner_address = \"{owner}\"\n\n[proxy.settlement]\ncommit_min_s = 1\ncommit_max_s = 2\nrecovery_s = 1\n\
+                     {common}\n[proxy]\nowner_address = \"{owner}\"\nclient_in_flight_max = {requests}\n\n[proxy.settlement]\ncommit_min_s = 1\ncommit_max_s = 2\nrecovery_s = 1\n\
                      exposure = \"2\"\ncharge_at = \"1\"\npayout_at = \"1\"\nwithdraw_at = \"5\"\n"
                 ),
             )?;
@@ -349,7 +351,7 @@ impl Stage {
             let (folder, owner) = (self.path(&name.to_string()), earner.address().raw());
             let (coefficient, protocol) = (COEFFICIENTS[number], PROTOCOLS[number]);
             // The cheapest is full at times, so that all earn.
-            let slots = if number + 1 < workers { 3 } else { 256 };
+            let slots = if number + 1 < workers { 3 } else { requests };
             fs::write(
                 self.folder.join(format!("{name}.toml")),
                 format!(
@@ -369,7 +371,8 @@ impl Stage {
                 format!(
                     "data_dir = {folder:?}\n\n{common}\n[wallet]\nkey_file = {key:?}\n\n[client]\n\
                      listen = \"127.0.0.1:{api}\"\n\n[client.budget]\nper_request = \"5\"\nper_day = \"100\"\n\
-                     stake = \"{stake}\"\nreceipts = {receipts}\n"
+                     stake = \"{stake}\"\nreceipts = {receipts}\n\n\
+                     [client.limits]\nconnections = {requests}\nrequests = {requests}\n"
                 ),
             )?;
         }

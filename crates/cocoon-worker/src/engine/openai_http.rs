@@ -12,6 +12,7 @@
 //!
 //! Only `content-type` and `accept` travel to the engine, and only `content-type` back.
 
+mod codec;
 mod connection;
 mod connector;
 mod pool;
@@ -20,21 +21,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use cocoon_wire::openai::BodyKind;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use self::connection::{AnswerBody, EngineConnection};
+use self::codec::Head;
+use self::connection::{AnswerBody, EngineConnection, Unsent};
 use self::pool::Pool;
 use super::{Engine, EngineAnswer, EngineModel, EngineRequest, Health, Route};
 use crate::config::OpenAiHttpConfig;
 use crate::error::{ConfigError, EngineError};
-use crate::limits::{DISCOVERY_BYTES_MAX, HEALTH_TIMEOUT, MEDIA_TYPE_MAX, MODELS_MAX};
+use crate::limits::{DISCOVERY_BYTES_MAX, ENGINE_JOINED_BYTES_MAX, HEALTH_TIMEOUT, MEDIA_TYPE_MAX, MODELS_MAX};
 
 pub use self::connector::{Connect, EngineStream, TcpConnector};
 
@@ -81,29 +80,25 @@ impl OpenAiHttp {
     }
 
     /// Sends one request and waits for the head of its answer.
-    async fn exchange(&self, request: Outgoing) -> Result<(Response<Incoming>, EngineConnection), EngineError> {
+    async fn exchange(&self, request: Outgoing) -> Result<(Head, EngineConnection), EngineError> {
         let limit = self.first_byte_timeout;
         timeout(limit, self.exchange_unbounded(request))
             .await
             .unwrap_or(Err(EngineError::EngineStalled { waiting_for: "its answer", limit }))
     }
 
-    async fn exchange_unbounded(
-        &self,
-        request: Outgoing,
-    ) -> Result<(Response<Incoming>, EngineConnection), EngineError> {
+    async fn exchange_unbounded(&self, request: Outgoing) -> Result<(Head, EngineConnection), EngineError> {
         if let Some(mut kept) = self.pool.take() {
             match kept.send(self.build(&request)).await {
-                Ok(response) => return Ok((response, kept)),
+                Ok(head) => return Ok((head, kept)),
                 // The engine closed the kept connection while the request was on its way. An
                 // engine that broke on this very request breaks again below, and is reported.
                 Err(error) => tracing::debug!(%error, "kept engine connection was stale"),
             }
         }
         let mut fresh = self.connect().await?;
-        let response =
-            fresh.send(self.build(&request)).await.map_err(|error| EngineError::EngineBroke(error.into()))?;
-        Ok((response, fresh))
+        let head = fresh.send(self.build(&request)).await.map_err(EngineError::EngineBroke)?;
+        Ok((head, fresh))
     }
 
     async fn connect(&self) -> Result<EngineConnection, EngineError> {
@@ -111,34 +106,39 @@ impl OpenAiHttp {
             .await
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(EngineError::EngineUnreachable)?;
-        EngineConnection::open(stream).await.map_err(|error| EngineError::EngineBroke(error.into()))
+        Ok(EngineConnection::new(stream))
     }
 
-    fn build(&self, outgoing: &Outgoing) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(outgoing.body.clone()));
-        *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = http::Uri::from_static(outgoing.path);
-        let headers = request.headers_mut();
-        headers.reserve(4);
-        headers.insert(HOST, self.host.clone());
-        if let Some(value) = &outgoing.content_type {
-            headers.insert(CONTENT_TYPE, value.clone());
+    /// The bytes of a request: a small body right behind its head, for one write.
+    fn build(&self, outgoing: &Outgoing) -> Unsent {
+        let Outgoing { method, path, content_type, accept, body } = outgoing;
+        let joined = if body.len() <= ENGINE_JOINED_BYTES_MAX { body.clone() } else { Bytes::new() };
+        let mut head = Vec::with_capacity(256 + joined.len());
+        head.extend_from_slice(format!("{method} {path} HTTP/1.1\r\nhost: ").as_bytes());
+        head.extend_from_slice(self.host.as_bytes());
+        for (name, value) in [("content-type", content_type), ("accept", accept)] {
+            let Some(value) = value else { continue };
+            head.extend_from_slice(format!("\r\n{name}: ").as_bytes());
+            head.extend_from_slice(value.as_bytes());
         }
-        if let Some(value) = &outgoing.accept {
-            headers.insert(ACCEPT, value.clone());
+        if method == Method::POST {
+            head.extend_from_slice(format!("\r\ncontent-length: {}", body.len()).as_bytes());
         }
-        request
+        head.extend_from_slice(b"\r\n\r\n");
+        head.extend_from_slice(&joined);
+        let rest = if joined.len() == body.len() { Bytes::new() } else { body.clone() };
+        Bytes::from(head).chain(rest)
     }
 
-    fn body(&self, incoming: Incoming, connection: EngineConnection) -> AnswerBody {
-        AnswerBody::new(incoming, connection, Arc::clone(&self.pool), self.stall_timeout)
+    fn body(&self, head: Head, connection: EngineConnection) -> AnswerBody {
+        AnswerBody::new(head.framing, connection, Arc::clone(&self.pool), self.stall_timeout)
     }
 
     /// The status of a small `GET`, and its body when asked for.
     async fn look(&self, path: &'static str) -> Result<(StatusCode, Bytes), EngineError> {
-        let (response, connection) = self.exchange(Outgoing::get(path)).await?;
-        let status = response.status();
-        let body = self.body(response.into_body(), connection).collect(DISCOVERY_BYTES_MAX).await?;
+        let (head, connection) = self.exchange(Outgoing::get(path)).await?;
+        let status = head.status;
+        let body = self.body(head, connection).collect(DISCOVERY_BYTES_MAX).await?;
         Ok((status, body))
     }
 
@@ -180,10 +180,10 @@ impl Engine for OpenAiHttp {
     }
 
     async fn run(&self, request: EngineRequest) -> Result<EngineAnswer, EngineError> {
-        let (response, connection) = self.exchange(Outgoing::inference(request)?).await?;
-        let status = passable(response.status())?;
-        let content_type = media_type(response.headers())?;
-        let body = Box::pin(self.body(response.into_body(), connection));
+        let (head, connection) = self.exchange(Outgoing::inference(request)?).await?;
+        let status = passable(head.status)?;
+        let content_type = media_type(&head)?;
+        let body = Box::pin(self.body(head, connection));
         Ok(EngineAnswer { status, content_type, body })
     }
 }
@@ -245,12 +245,12 @@ fn passable(status: StatusCode) -> Result<u16, EngineError> {
     }
 }
 
-fn media_type(headers: &HeaderMap) -> Result<Option<String>, EngineError> {
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+fn media_type(head: &Head) -> Result<Option<String>, EngineError> {
+    if head.content_encoding.as_ref().is_some_and(|coding| coding != "identity") {
         // No `accept-encoding` is sent, and the header that names it does not travel on.
         return Err(EngineError::EngineAnswer("a content encoding that was not asked for"));
     }
-    match headers.get(CONTENT_TYPE).map(HeaderValue::to_str) {
+    match head.content_type.as_ref().map(HeaderValue::to_str) {
         None => Ok(None),
         Some(Ok(value)) if value.len() <= MEDIA_TYPE_MAX => Ok(Some(value.to_owned())),
         Some(_) => Err(EngineError::EngineAnswer("a content type that cannot be passed on")),

@@ -53,12 +53,16 @@ impl<'a> Relay<'a> {
         self.meter.handle_head(content_type.as_deref());
         self.streamed &= is_success(status);
         let head = Head { status, content_type, streamed: self.streamed };
-        let outcome =
-            if self.streamed { self.stream(head, &mut body).await } else { self.whole(head, &mut body).await };
+        // What is boxed here and below is not needed while a stream waits, of which there are thousands.
+        let outcome = if self.streamed {
+            self.stream(head, &mut body).await
+        } else {
+            Box::pin(self.whole(head, &mut body)).await
+        };
         if let Err(Stop::Cancelled | Stop::TimedOut | Stop::SlowReader) = outcome
             && self.began
         {
-            self.await_usage(&mut body).await;
+            Box::pin(self.await_usage(&mut body)).await;
         }
         self.shared.metrics.count_answer(status, outcome?);
         Ok(())
@@ -84,7 +88,7 @@ impl<'a> Relay<'a> {
         let used = self.owed(stop);
         if let Some(reply) = self.reply.take() {
             self.shared.metrics.count_usage(used);
-            finish_early(self.shared, reply, stop, used).await;
+            Box::pin(finish_early(self.shared, reply, stop, used)).await;
         }
     }
 
@@ -125,7 +129,7 @@ impl<'a> Relay<'a> {
                     self.meter.handle_stream(&chunk)?;
                     held = Some(chunk);
                 }
-                Some(None) => return self.finish(held.unwrap_or_default(), self.meter.usage()).await,
+                Some(None) => return Box::pin(self.finish(held.unwrap_or_default(), self.meter.usage())).await,
                 None => self.send(held.take().unwrap_or_default()).await?,
             }
         }

@@ -75,7 +75,8 @@ impl<'a> Reply<'a> {
             status: None,
             model,
             receipt,
-            tag: run.account_tag.clone(),
+            // As a slice it would keep the buffer that it was read into.
+            tag: run.account_tag.as_deref().map(Bytes::copy_from_slice),
         }
     }
 

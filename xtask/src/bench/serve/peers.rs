@@ -6,24 +6,28 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Route, loaded};
+use crate::bench::load::loaded;
+use crate::bench::network::Route;
 use crate::bench::process::{Server, free_addr};
 use crate::shell::{command, run, succeeds};
 use crate::tools;
 
-/// The gateway that the aims are about.
-pub(super) const ROUTER: &str = "vllm-router";
+/// The name of the gateway that the aims are about.
+pub(crate) const ROUTER: &str = "vllm-router";
 const SGLANG: &str = "sglang-router";
 const NGINX: &str = "nginx, two TLS hops";
 
 /// Starts every peer that this machine can run; what is missing is said and left out.
 pub(super) fn all(folder: &Path, engine: SocketAddr) -> Result<Vec<Route>> {
-    let mut routes = vec![
-        router(folder, engine, ROUTER, "vllm-router==0.1.17\n", &[])?,
-        router(folder, engine, SGLANG, "sglang-router==0.3.2\n", &["launch"])?,
-    ];
+    let mut routes =
+        vec![vllm_router(folder, engine)?, router(folder, engine, SGLANG, "sglang-router==0.3.2\n", &["launch"])?];
     routes.extend(nginx(folder, engine)?);
     Ok(routes)
+}
+
+/// The gateway that the aims are about.
+pub(crate) fn vllm_router(folder: &Path, engine: SocketAddr) -> Result<Route> {
+    router(folder, engine, ROUTER, "vllm-router==0.1.17\n", &[])
 }
 
 /// A router written in Rust, from its Python package, as one plain hop.

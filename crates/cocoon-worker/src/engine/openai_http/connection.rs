@@ -1,62 +1,91 @@
 //! One HTTP/1.1 connection to the engine, and the body of the answer that travels on it.
 //!
-//! hyper splits a connection into a sender and a driver, and the driver usually gets a task of its
-//! own. Here whoever waits for the answer drives it: one task a request, no wake-ups between two,
-//! and dropping the body drops the socket in the same instant, which is the cancellation.
+//! Whoever waits for the answer reads the socket: one task a request, no wake-ups between two, and dropping the body drops
+//! the socket in the same instant, which is the cancellation.
+//!
+//! A connection that waits holds no buffer: what has come is read into the stack and copied once, to its own size. Streams
+//! wait for most of their time, and a worker has thousands.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
-use http::{Request, Response};
-use http_body::Body;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::codec::{Framing, Head, Malformed, read_head};
 use super::connector::EngineStream;
 use super::pool::Pool;
 use crate::error::EngineError;
-use crate::limits::ENGINE_BUFFER_BYTES;
+use crate::limits::{ENGINE_HEAD_BYTES_MAX, ENGINE_READ_BYTES};
 
-type Driver = http1::Connection<TokioIo<Box<dyn EngineStream>>, Full<Bytes>>;
+/// Why an exchange failed.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
 
-/// A connection that is driven by whoever uses it.
+/// A connection to the engine.
 pub(super) struct EngineConnection {
-    sender: http1::SendRequest<Full<Bytes>>,
-    /// `None` once the connection has ended.
-    driver: Option<Pin<Box<Driver>>>,
+    stream: Box<dyn EngineStream>,
+    /// What is left to be written of a request. An engine may answer before it has read all of it.
+    unsent: Unsent,
+    /// What was read and not taken yet.
+    rest: Bytes,
+    /// Whether the last answer allows another request.
+    is_lasting: bool,
     idle_since: Instant,
 }
 
+/// A request on its way: the head, with the body if that is small, and the body otherwise.
+pub(super) type Unsent = bytes::buf::Chain<Bytes, Bytes>;
+
 impl EngineConnection {
-    pub(super) async fn open(stream: Box<dyn EngineStream>) -> Result<Self, hyper::Error> {
-        let (sender, driver) =
-            http1::Builder::new().max_buf_size(ENGINE_BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)), idle_since: Instant::now() })
+    pub(super) fn new(stream: Box<dyn EngineStream>) -> Self {
+        let nothing = Bytes::new().chain(Bytes::new());
+        Self { stream, unsent: nothing, rest: Bytes::new(), is_lasting: true, idle_since: Instant::now() }
     }
 
-    /// Sends a request and drives the connection until the answer's head is there.
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
-        let mut response = pin!(self.sender.send_request(request));
-        let driver = &mut self.driver;
-        poll_fn(|cx| {
-            drive(driver, cx);
-            response.as_mut().poll(cx)
-        })
-        .await
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn send(&mut self, request: Unsent) -> Result<Head, Broken> {
+        self.unsent = request;
+        let mut read = BytesMut::new();
+        loop {
+            let piece = poll_fn(|cx| {
+                // An engine that stops reading may still say why.
+                let unsent = self.poll_send(cx);
+                match (self.poll_fill(cx), unsent) {
+                    (Poll::Ready(Ok(piece)), Poll::Ready(Err(error))) if piece.is_empty() => Poll::Ready(Err(error)),
+                    (filled, _) => filled,
+                }
+            });
+            let piece = piece.await?;
+            if piece.is_empty() {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            read.extend_from_slice(&piece);
+            while let Some((length, head)) = read_head(&read)? {
+                read.advance(length);
+                if !head.status.is_informational() {
+                    self.is_lasting = head.is_lasting;
+                    self.rest = read.freeze();
+                    return Ok(head);
+                }
+            }
+            if read.len() > ENGINE_HEAD_BYTES_MAX {
+                return Err(Malformed("a head without an end").into());
+            }
+        }
     }
 
     /// Whether another request can be sent. Looks at the socket without waiting.
     pub(super) fn is_usable(&mut self) -> bool {
-        drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.sender.is_ready()
+        let is_at_rest = self.is_lasting && self.rest.is_empty() && !self.unsent.has_remaining();
+        // Whatever could be read now is a close, or an answer that nobody asked for.
+        is_at_rest && self.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Notes the time from which the connection is idle.
@@ -67,32 +96,44 @@ impl EngineConnection {
     pub(super) fn idle_for(&self) -> Duration {
         self.idle_since.elapsed()
     }
-}
 
-/// Lets the connection read and write what it can. Its errors reach the request through hyper.
-fn drive(driver: &mut Option<Pin<Box<Driver>>>, cx: &mut Context<'_>) {
-    if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(cx).is_ready()) {
-        *driver = None;
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unsent.has_remaining() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.unsent.chunk()))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next bytes, as many as there are up to a bound; none at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let mut room = [MaybeUninit::uninit(); ENGINE_READ_BYTES];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(room.filled())))
     }
 }
 
 /// The body of one answer, together with the connection it arrives on.
 pub(super) struct AnswerBody {
-    incoming: Incoming,
     /// `None` when the body has ended and the connection went back to the pool.
     connection: Option<EngineConnection>,
+    framing: Framing,
     pool: Arc<Pool>,
     stall: Stall,
 }
 
 impl AnswerBody {
     pub(super) fn new(
-        incoming: Incoming,
+        framing: Framing,
         connection: EngineConnection,
         pool: Arc<Pool>,
         stall_timeout: Duration,
     ) -> Self {
-        Self { incoming, connection: Some(connection), pool, stall: Stall::new(stall_timeout) }
+        Self { connection: Some(connection), framing, pool, stall: Stall::new(stall_timeout) }
     }
 
     /// The whole body, if it has no more than `max` bytes.
@@ -107,23 +148,37 @@ impl AnswerBody {
         Ok(whole.freeze())
     }
 
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, EngineError>>> {
-        while let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            match frame {
-                Some(Ok(frame)) => {
-                    // Trailers are headers, which do not travel on.
-                    if let Ok(data) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                }
-                Some(Err(error)) => {
-                    self.connection = None;
-                    return Poll::Ready(Some(Err(EngineError::EngineBroke(error.into()))));
-                }
-                None => return Poll::Ready(None),
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            let taken = self.framing.take(&mut connection.rest);
+            if self.framing.is_over() {
+                self.give_back();
+            }
+            match taken {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(None) => {}
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
+            }
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            if connection.unsent.has_remaining() && connection.poll_send(cx).is_ready() {
+                // Whether that went well, the answer tells.
+                connection.unsent.advance(connection.unsent.remaining());
+            }
+            let more = ready!(connection.poll_fill(cx));
+            match more {
+                Ok(more) if !more.is_empty() => connection.rest = more,
+                Ok(_) if self.framing.ends_by_close() => self.connection = None,
+                Ok(_) => return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()))),
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
         }
-        Poll::Pending
+    }
+
+    fn give_back(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.give(connection);
+        }
     }
 }
 
@@ -132,38 +187,22 @@ impl Stream for AnswerBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let mut polled = this.poll_data(cx);
-        if polled.is_pending() {
-            let Some(connection) = &mut this.connection else {
-                return Poll::Ready(None);
-            };
-            // Asking for data has told the driver that there is room; now it reads.
-            drive(&mut connection.driver, cx);
-            polled = this.poll_data(cx);
-        }
-        match &polled {
-            Poll::Ready(Some(Ok(_))) => {
+        match this.poll_data(cx) {
+            Poll::Ready(Some(Ok(data))) => {
                 this.stall.handle_data();
-                if this.incoming.is_end_stream() {
-                    give_back(&mut this.connection, &this.pool);
-                }
+                Poll::Ready(Some(Ok(data)))
             }
-            Poll::Ready(Some(Err(_))) => {}
-            Poll::Ready(None) => give_back(&mut this.connection, &this.pool),
+            Poll::Ready(Some(Err(error))) => {
+                this.connection = None;
+                Poll::Ready(Some(Err(EngineError::EngineBroke(error))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                if this.stall.poll_stalled(cx).is_ready() {
-                    this.connection = None;
-                    return Poll::Ready(Some(Err(this.stall.error())));
-                }
+                ready!(this.stall.poll_stalled(cx));
+                this.connection = None;
+                Poll::Ready(Some(Err(this.stall.error())))
             }
         }
-        polled
-    }
-}
-
-fn give_back(connection: &mut Option<EngineConnection>, pool: &Pool) {
-    if let Some(connection) = connection.take() {
-        pool.give(connection);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use cocoon_attest::Role;
-use cocoon_net::Acceptor;
+use cocoon_net::{Acceptor, ListenConfig, ListenLimits};
 use cocoon_proxy::{Money, Proxy, ProxyConfig};
 use cocoon_tee::NodeKeys;
 use cocoon_tee::keys::{KEY_VERSION, expand};
@@ -50,6 +50,10 @@ struct Listen {
     clients: SocketAddr,
     workers: SocketAddr,
     pow_difficulty_bits: i32,
+    /// Connections at once, of clients and of workers each.
+    connections: usize,
+    /// Of these, how many may come from one address (or IPv6 /64) off this machine.
+    connections_per_source: usize,
 }
 
 impl Default for File {
@@ -67,7 +71,24 @@ impl Default for File {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { clients: wiring::PROXY_FOR_CLIENTS, workers: wiring::PROXY_FOR_WORKERS, pow_difficulty_bits: 0 }
+        let limits = ListenLimits::default();
+        Self {
+            clients: wiring::PROXY_FOR_CLIENTS,
+            workers: wiring::PROXY_FOR_WORKERS,
+            pow_difficulty_bits: 0,
+            connections: limits.connections_max,
+            connections_per_source: limits.per_source.connections_max,
+        }
+    }
+}
+
+impl Listen {
+    fn limits(&self) -> ListenLimits {
+        let mut limits = ListenLimits { connections_max: self.connections, ..ListenLimits::default() };
+        limits.per_source.connections_max = self.connections_per_source;
+        // Peers behind a tunnel or a reverse proxy look like this host.
+        limits.loopback.connections_max = self.connections;
+        limits
     }
 }
 
@@ -80,7 +101,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let links = Links::of_node(Role::Proxy, attestation, sha256, ListedBy::of(plan.as_ref()))?;
     super::run_role(threads, |stop| async move {
         let bits = listen.pow_difficulty_bits;
-        let bind = async |addr, peers, setting| wiring::bind_sessions(links.listen(addr, peers), bits, setting).await;
+        let bind = async |addr, peers, setting| {
+            let config = ListenConfig { limits: listen.limits(), ..links.listen(addr, peers) };
+            wiring::bind_sessions(config, bits, setting).await
+        };
         let (clients, for_clients) = bind(listen.clients, Role::Client, "`clients` under [listen]").await?;
         let (workers, for_workers) = bind(listen.workers, Role::Worker, "`workers` under [listen]").await?;
         // The links' time, which the host cannot set: receipts are judged by it.
