@@ -29,7 +29,7 @@ pub(crate) const EARLY_CANCELS_MAX: usize = 64;
 /// crossed the announcement, on a link that is slow or behind.
 pub(crate) const PRICE_GRACE: Duration = Duration::from_secs(10);
 
-/// What one open stream may take of memory: the task that relays it (3 KiB), its engine's connection, which has no buffer
+/// What one open stream may take of memory: the task that relays it, its engine's connection, which has no buffer
 /// while it waits, its receipt so far, its entries in tables, and what allocators round up. With the client's and the
 /// proxy's it is at most 32 KiB; `cargo xtask bench scale` measures it with 10,000 streams.
 pub(crate) const STREAM_BYTES: usize = 6_656;
